@@ -1,0 +1,28 @@
+"""The command line of serving: `serve` and `classify`. Exit codes: 0 done, 1 it failed, 2 wrong usage."""
+
+import argparse
+import os
+import sys
+
+from serving import classify, serve
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serving",
+        description="Serve the newest good model version over gRPC, or have images classified by a server.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve.add_command(commands)
+    classify.add_command(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except BrokenPipeError:  # whoever read our output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

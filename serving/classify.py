@@ -1,0 +1,154 @@
+"""`python -m serving classify`: files in, digits out, by way of a server."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+
+from serving import idx
+from serving.client import Classifications, DigitClient, Model
+from serving.errors import ServingError
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one image of one file."""
+
+    name: str
+    digit: int
+    label: str
+    confidence: float
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `classify` to the command line."""
+    parser = commands.add_parser(
+        "classify",
+        help="have PNG or IDX files classified by a server",
+        description="Send images to a server and print the digit and the confidence for each. PNG files must have the "
+        "model's size, light ink on a dark ground; IDX files (.gz or not) hold many images.",
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a PNG file or an IDX file of images")
+    parser.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="default: %(default)s")
+    parser.add_argument(
+        "--labels", type=Path, metavar="PATH", help="IDX file of the true labels: print the accuracy instead"
+    )
+    parser.add_argument(
+        "--batch", type=_positive, metavar="COUNT", help="images a call (default: as many as the server takes)"
+    )
+    parser.add_argument(
+        "--timeout-s", type=float, default=10.0, metavar="S", help="a call's deadline (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Classify and print; 0 when every image has its answer, else 1."""
+    try:
+        with DigitClient(options.server, timeout_s=options.timeout_s) as client:
+            _classify(client, options)
+    except ServingError as error:
+        print(f"classify: {options.server}: {error.message}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        print(f"classify: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _classify(client: DigitClient, options: argparse.Namespace) -> None:
+    model = client.model()
+    batches = [batch for path in options.paths for batch in _batches(path, options.batch or model.max_image_count)]
+    labels = None if options.labels is None else idx.read_labels(options.labels)
+    image_count = sum(len(images) for _, images in batches)
+    if labels is not None and len(labels) != image_count:
+        raise ValueError(
+            f"{options.labels}: holds {len(labels)} labels, expected one for each of the {image_count} images"
+        )
+    started = time.perf_counter()
+    results = _send(client, batches, image_count)
+    seconds = time.perf_counter() - started
+    if labels is None:
+        _print_answers(_answers(batches, results, model), as_json=options.json)
+    else:
+        _print_accuracy(_summary(results, labels, seconds), as_json=options.json)
+
+
+def _batches(path: Path, batch: int) -> Iterator[tuple[str, "NDArray[np.uint8] | list[bytes]"]]:
+    """The images of one file in batches of at most `batch`, each with the name of its file."""
+    content = path.read_bytes()
+    if content.startswith(PNG_MAGIC):
+        yield str(path), [content]
+        return
+    images = idx.read_images(path)
+    for start in range(0, len(images), batch):
+        yield str(path), images[start : start + batch]
+
+
+def _send(client: DigitClient, batches: list[Any], image_count: int) -> list[Classifications]:
+    results = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("classifying", total=image_count)
+        for _, images in batches:
+            results.append(client.classify_png(images) if isinstance(images, list) else client.classify(images))
+            progress.advance(task, len(images))
+    return results
+
+
+def _answers(batches: list[Any], results: list[Classifications], model: Model) -> Iterator[Answer]:
+    position: dict[str, int] = {}
+    for (name, images), result in zip(batches, results, strict=True):
+        for digit, confidence in zip(result.digits.tolist(), result.confidences.tolist(), strict=True):
+            index = position[name] = position.get(name, -1) + 1
+            shown = name if isinstance(images, list) else f"{name}[{index}]"
+            yield Answer(shown, digit, model.labels[digit], confidence)
+
+
+def _print_answers(answers: Iterator[Answer], *, as_json: bool) -> None:
+    for answer in answers:
+        if as_json:
+            print(json.dumps(vars(answer)))
+        else:
+            print(f"{answer.name}: {answer.label} ({100 * answer.confidence:.1f} %)")
+
+
+def _summary(results: list[Classifications], labels: NDArray[np.uint8], seconds: float) -> dict[str, Any]:
+    digits = np.concatenate([result.digits for result in results])
+    return {
+        "accuracy": float((digits == labels).mean()),
+        "image_count": len(digits),
+        "images_per_second": round(len(digits) / seconds),
+        "model_versions": sorted({result.model_version for result in results}),
+        "providers": sorted({result.provider for result in results}),
+    }
+
+
+def _print_accuracy(summary: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary))
+        return
+    print(f"accuracy: {100 * summary['accuracy']:.2f} % of {summary['image_count']} images")
+    print(f"model version: {', '.join(map(str, summary['model_versions']))}")
+    print(f"provider: {', '.join(summary['providers'])}")
+    print(f"speed: {summary['images_per_second']} images/s")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, came {value}")
+    return value

@@ -1,0 +1,219 @@
+"""The Python client: numpy in, typed results out. Needs grpcio and numpy, not onnxruntime.
+
+    from serving.client import DigitClient
+
+    with DigitClient("localhost:50051") as client:
+        print(client.classify(images).digits)
+
+Every method raises a `serving.errors.ServingError` with the server's own detail.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import grpc
+import numpy as np
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from numpy.typing import ArrayLike, NDArray
+
+from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest, GetModelResponse
+from serving.errors import ServingError, UnavailableError, from_status
+
+TIMEOUT_S = 10.0
+_SERVICE = "/digits.v1.DigitService"
+_STATUS_DETAILS = "grpc-status-details-bin"
+_WAIT_S = 0.05
+_OPTIONS = [("grpc.max_receive_message_length", -1)]  # the server is the one that limits
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True)
+class Classifications:
+    """The answers of one call, in the order of its images."""
+
+    digits: NDArray[np.int32]
+    """int32 (image,): the index of the most probable label"""
+    probabilities: NDArray[np.float32]
+    """float32 (image, label), [0, 1]"""
+    model_name: str
+    model_version: int
+    provider: str
+    """The onnxruntime execution provider that ran the model."""
+
+    @property
+    def confidences(self) -> NDArray[np.float32]:
+        """float32 (image,): the probability of the answered digit, [0, 1]."""
+        confidences: NDArray[np.float32] = self.probabilities.max(axis=1)
+        return confidences
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model version that answers now."""
+
+    name: str
+    version: int
+    sha256: str
+    provider: str
+    image_height: int
+    image_width: int
+    labels: tuple[str, ...]
+    max_image_count: int
+    accuracy: float
+    """The share of test images that the pipeline found it to label rightly, [0, 1]."""
+    refusal: str
+    """Why the newest version is not the one that answers; empty when it is."""
+
+
+class DigitClient:
+    """A client for one server; safe to share between threads."""
+
+    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
+        self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
+
+    def classify(self, images: ArrayLike, *, timeout_s: float | None = None) -> Classifications:
+        """Classify uint8 images (image, row, column), or one image (row, column); 0 is background, 255 ink."""
+        return _classifications(self._call(self._classify, _pixels_request(images), timeout_s))
+
+    def classify_png(self, files: Sequence[bytes], *, timeout_s: float | None = None) -> Classifications:
+        """Classify the contents of PNG files, each of the model's size."""
+        return _classifications(self._call(self._classify, ClassifyRequest(encoded_images=files), timeout_s))
+
+    def model(self, *, timeout_s: float | None = None) -> Model:
+        """Describe the model version that answers now."""
+        return _model(self._call(self._get_model, GetModelRequest(), timeout_s))
+
+    def wait_until_serving(self, within_s: float) -> Model:
+        """Wait for a server that has a model; raises UnavailableError when there is none within `within_s` seconds."""
+        give_up = time.monotonic() + within_s
+        while True:
+            try:
+                return self.model(timeout_s=max(_WAIT_S, give_up - time.monotonic()))
+            except UnavailableError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(_WAIT_S)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, method: Any, request: Message, timeout_s: float | None) -> Any:
+        try:
+            return method(request, timeout=self._timeout_s if timeout_s is None else timeout_s)
+        except grpc.RpcError as error:
+            raise _error(error) from error
+
+
+class AsyncDigitClient:
+    """The same for asyncio; to be used in one event loop."""
+
+    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
+        self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
+
+    async def classify(self, images: ArrayLike, *, timeout_s: float | None = None) -> Classifications:
+        """Classify uint8 images (image, row, column), or one image (row, column); 0 is background, 255 ink."""
+        return _classifications(await self._call(self._classify, _pixels_request(images), timeout_s))
+
+    async def classify_png(self, files: Sequence[bytes], *, timeout_s: float | None = None) -> Classifications:
+        """Classify the contents of PNG files, each of the model's size."""
+        return _classifications(await self._call(self._classify, ClassifyRequest(encoded_images=files), timeout_s))
+
+    async def model(self, *, timeout_s: float | None = None) -> Model:
+        """Describe the model version that answers now."""
+        return _model(await self._call(self._get_model, GetModelRequest(), timeout_s))
+
+    async def wait_until_serving(self, within_s: float) -> Model:
+        """Wait for a server that has a model; raises UnavailableError when there is none within `within_s` seconds."""
+        give_up = time.monotonic() + within_s
+        while True:
+            try:
+                return await self.model(timeout_s=max(_WAIT_S, give_up - time.monotonic()))
+            except UnavailableError:
+                if time.monotonic() > give_up:
+                    raise
+                await asyncio.sleep(_WAIT_S)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _call(self, method: Any, request: Message, timeout_s: float | None) -> Any:
+        try:
+            return await method(request, timeout=self._timeout_s if timeout_s is None else timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise _error(error) from error
+
+
+def _method(channel: Any, name: str, request: type[Request], response: type[Response]) -> Any:
+    return channel.unary_unary(
+        f"{_SERVICE}/{name}", request_serializer=request.SerializeToString, response_deserializer=response.FromString
+    )
+
+
+def _pixels_request(images: ArrayLike) -> ClassifyRequest:
+    pixels = np.asarray(images)
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+        raise ValueError(
+            f"images: came {pixels.dtype} of shape {pixels.shape}, expected uint8 (image, row, column), [0, 255]"
+        )
+    image_count = 1 if pixels.ndim == 2 else len(pixels)
+    return ClassifyRequest(image_count=image_count, pixels=pixels.tobytes())
+
+
+def _classifications(response: ClassifyResponse) -> Classifications:
+    return Classifications(
+        digits=np.array(response.digits, np.int32),
+        probabilities=np.array(response.probabilities, np.float32).reshape(len(response.digits), -1),
+        model_name=response.model_name,
+        model_version=response.model_version,
+        provider=response.provider,
+    )
+
+
+def _model(response: GetModelResponse) -> Model:
+    return Model(
+        name=response.model_name,
+        version=response.model_version,
+        sha256=response.model_sha256,
+        provider=response.provider,
+        image_height=response.image_height,
+        image_width=response.image_width,
+        labels=tuple(response.labels),
+        max_image_count=response.max_image_count,
+        accuracy=response.accuracy,
+        refusal=response.refusal.reason,
+    )
+
+
+def _error(error: Any) -> ServingError:
+    """The server's own error where it sent one, else one made of the transport's code and words."""
+    status = status_pb2.Status(code=error.code().value[0], message=error.details() or "")
+    for key, value in error.trailing_metadata() or ():
+        if key == _STATUS_DETAILS:
+            status = status_pb2.Status.FromString(value)
+    return from_status(status)

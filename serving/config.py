@@ -1,0 +1,74 @@
+"""Every setting of the server: argument > environment > default, checked all at once."""
+
+import argparse
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from serving.errors import SettingsError
+from serving.session import Provider
+
+PREFIX = "SERVING_"
+
+
+class Settings(BaseModel):
+    """What `python -m serving serve` can be told. docs/settings.md is this class as a table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    repository: Path = Field(Path("model_repository"), description="the model repository, a folder; it is only read")
+    model: str = Field("digits", pattern=r"^[A-Za-z0-9_-]+$", description="the model in it to serve")
+    host: str = Field("127.0.0.1", min_length=1, description="the address to listen on; 0.0.0.0 for every interface")
+    port: int = Field(50051, ge=0, le=65535, description="the port to listen on; 0 takes a free one and prints it")
+    provider: Provider = Field("auto", description="where the model runs: cuda, cpu, or auto (cuda where it works)")
+    threads: int = Field(1, ge=1, le=256, description="threads that one run of the model uses on the CPU")
+    workers: int = Field(2, ge=1, le=64, description="runs of the model at the same time")
+    max_image_count: int = Field(1024, ge=1, le=65536, description="images in one call, and in one batch, at most")
+    max_queue_images: int = Field(8192, ge=1, le=2**24, description="images that may wait for a run; more are refused")
+    max_message_bytes: int = Field(4 * 2**20, ge=1024, le=2**30, description="bytes of one request at most")
+    poll_ms: int = Field(250, ge=10, le=60_000, description="milliseconds between two looks at CURRENT")
+    drain_s: float = Field(10.0, ge=0, le=3600, description="seconds that calls in flight get after SIGTERM")
+    drain_quiet_s: float = Field(0.5, ge=0, le=60, description="seconds without a call that end the drain early")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged, to stderr")
+
+    @classmethod
+    def read(cls, arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Self:
+        """Settings from arguments (None where not given) and environment; raises SettingsError with every fault."""
+        from_environment = {
+            name.removeprefix(PREFIX).lower(): value for name, value in environment.items() if name.startswith(PREFIX)
+        }
+        given = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            return cls.model_validate({**from_environment, **given})
+        except ValidationError as error:
+            raise SettingsError("; ".join(_describe(fault, given) for fault in error.errors())) from error
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One option a setting."""
+    for name, field in Settings.model_fields.items():
+        parser.add_argument(
+            option(name),
+            metavar=name.rsplit("_", maxsplit=1)[-1].upper(),
+            help=f"{field.description} (default: {field.default}; environment: {PREFIX}{name.upper()})",
+        )
+
+
+def option(name: str) -> str:
+    """The command-line option of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _describe(fault: Any, arguments: Mapping[str, Any]) -> str:
+    name = str(fault["loc"][0])
+    shown = option(name) if name in arguments else f"{PREFIX}{name.upper()}"
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+        return f"{shown}: there is no such setting{hint}"
+    expected = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{shown}: {expected}, came {fault['input']!r}"

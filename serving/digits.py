@@ -1,0 +1,93 @@
+"""digits.v1.DigitService: convert, call, convert."""
+
+import asyncio
+from collections.abc import Mapping
+
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from protos.digits.v1 import digits_pb2
+from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest, GetModelResponse
+from serving import pixels
+from serving.batcher import Batcher
+from serving.call import Call, Method
+from serving.errors import InvalidRequestError
+from serving.pixels import Images
+from serving.repository import Refusal, Repository
+from serving.session import Answers, Session
+
+
+class DigitService:
+    """Classifies images and describes the model that does."""
+
+    descriptor: ServiceDescriptor = digits_pb2.DESCRIPTOR.services_by_name["DigitService"]
+
+    def __init__(self, repository: Repository, batcher: Batcher[Answers], *, max_image_count: int) -> None:
+        self._repository = repository
+        self._batcher = batcher
+        self._max_image_count = max_image_count
+        self.methods: Mapping[str, Method] = {"Classify": self.classify, "GetModel": self.get_model}
+
+    async def classify(self, request: ClassifyRequest, call: Call) -> ClassifyResponse:
+        """Classify the images of one call."""
+        images = await self._images(request, self._repository.loaded.session)
+        answers = await self._batcher.submit(images, call.deadline)
+        return ClassifyResponse(
+            digits=answers.probabilities.argmax(axis=1).tolist(),
+            probabilities=answers.probabilities.ravel().tolist(),
+            model_name=answers.session.manifest.model_name,
+            model_version=answers.session.manifest.version,
+            provider=answers.session.provider,
+        )
+
+    async def get_model(self, _request: GetModelRequest, _call: Call) -> GetModelResponse:
+        """Describe the model version that answers now."""
+        loaded = self._repository.loaded
+        manifest = loaded.session.manifest
+        height, width = loaded.session.image_shape
+        since = Timestamp()
+        since.FromMilliseconds(round(loaded.loaded_s * 1000))
+        return GetModelResponse(
+            model_name=manifest.model_name,
+            model_version=manifest.version,
+            model_sha256=next(file.sha256 for file in manifest.files if file.path == "model.onnx"),
+            provider=loaded.session.provider,
+            image_height=height,
+            image_width=width,
+            labels=manifest.labels,
+            max_image_count=self._max_image_count,
+            accuracy=manifest.evaluation.accuracy,
+            created=manifest.created,
+            loaded=since,
+            refusal=_refusal(self._repository.refusal),
+        )
+
+    async def _images(self, request: ClassifyRequest, session: Session) -> Images:
+        """The images of a request, checked against the model that answers now; raises InvalidRequestError."""
+        height, width = session.image_shape
+        encoded = request.encoded_images
+        if encoded and request.pixels:
+            raise InvalidRequestError(
+                "encoded_images: came beside pixels, expected one of them", field="encoded_images"
+            )
+        image_count = len(encoded) or request.image_count
+        if encoded and request.image_count not in (0, len(encoded)):
+            raise InvalidRequestError(
+                f"image_count: came {request.image_count}, expected {len(encoded)}, the number of encoded_images, or 0",
+                field="image_count",
+            )
+        if not 1 <= image_count <= self._max_image_count:
+            raise InvalidRequestError(
+                f"image_count: came {image_count}, expected 1 to {self._max_image_count}: split them over more calls",
+                field="image_count",
+                metadata={"image_count": image_count, "max_image_count": self._max_image_count},
+            )
+        if encoded:
+            return await asyncio.to_thread(pixels.from_png, encoded, height=height, width=width)
+        return pixels.from_pixels(request.pixels, image_count, height=height, width=width)
+
+
+def _refusal(refusal: Refusal | None) -> digits_pb2.Refusal | None:
+    if refusal is None:
+        return None
+    return digits_pb2.Refusal(model_version=refusal.version, generation=refusal.generation, reason=refusal.reason)

@@ -1,0 +1,146 @@
+"""Reads what the pipeline published (schema artifact/v1), and believes nothing that it has not checked.
+
+Chain of proof: CURRENT names the hash of manifest.json, which names the hash of every file.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from numpy.typing import NDArray
+
+from protos.artifact.v1.manifest_pb2 import Current, Manifest, Tensor
+from serving.errors import VersionRefusedError
+from serving.pixels import Images
+
+CURRENT = "CURRENT"
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+KNOWN_ANSWERS = "known_answers.npz"
+SCHEMA = "artifact/v1"
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True)
+class KnownAnswers:
+    """Images and the answers that PyTorch gave."""
+
+    images: Images
+    """uint8 (image, row, column)"""
+    logits: NDArray[np.float32]
+    """float32 (image, class)"""
+    probabilities: NDArray[np.float32]
+    """float32 (image, class), [0, 1]"""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version directory as it was read: whole, and equal to its hashes."""
+
+    manifest: Manifest
+    model: bytes
+    """The bytes of model.onnx; read once, so that what was hashed is what is loaded."""
+    known_answers: KnownAnswers
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of an image, in pixels."""
+        _, height, width = self.manifest.signature.inputs[0].shape
+        return height, width
+
+
+def parse_current(content: bytes) -> Current:
+    """CURRENT from its bytes; raises VersionRefusedError when they say nothing usable."""
+    current = _parse(content, Current(), CURRENT)
+    if current.version < 1 or current.generation < 1 or len(current.sha256) != 64:
+        raise VersionRefusedError(f"{CURRENT}: expected a version, a generation and a sha256, came {content[:200]!r}")
+    return current
+
+
+def read_version(model_directory: Path, current: Current) -> Version:
+    """The version that `current` names; raises VersionRefusedError when any byte is not what was published."""
+    directory = model_directory / str(current.version)
+    manifest_bytes = _read(directory / MANIFEST)
+    _check_hash(directory / MANIFEST, manifest_bytes, current.sha256)
+    manifest = _parse(manifest_bytes, Manifest(), MANIFEST)
+    _check_manifest(manifest, current.version)
+    files = {file.path: file for file in manifest.files}
+    content = {}
+    for name in (MODEL, KNOWN_ANSWERS):
+        if name not in files:
+            raise VersionRefusedError(f"{directory / MANIFEST}: lists no {name}")
+        content[name] = _read(directory / name)
+        _check_hash(directory / name, content[name], files[name].sha256)
+    known_answers = _parse_known_answers(content[KNOWN_ANSWERS])
+    _check_known_answers(known_answers, manifest)
+    return Version(manifest, content[MODEL], known_answers)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise VersionRefusedError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _check_hash(path: Path, content: bytes, expected: str) -> None:
+    came = hashlib.sha256(content).hexdigest()
+    if came != expected:
+        raise VersionRefusedError(f"{path}: sha256 is {came}, expected {expected}: the file is not what was published")
+
+
+def _parse(content: bytes, message: M, name: str) -> M:
+    try:
+        return json_format.Parse(content, message, ignore_unknown_fields=True)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise VersionRefusedError(f"{name}: is no readable JSON of its schema: {error}") from error
+
+
+def _check_manifest(manifest: Manifest, version: int) -> None:
+    if manifest.schema != SCHEMA:
+        raise VersionRefusedError(f"{MANIFEST}: schema is {manifest.schema!r}, expected {SCHEMA!r}")
+    if manifest.version != version:
+        raise VersionRefusedError(f"{MANIFEST}: is of version {manifest.version}, expected {version}")
+    classes = len(manifest.labels)
+    came = [_describe(tensor) for tensor in (*manifest.signature.inputs, *manifest.signature.outputs)]
+    expected = [
+        "images: uint8[-1, height, width]",
+        f"logits: float32[-1, {classes}]",
+        f"probabilities: float32[-1, {classes}]",
+    ]
+    size = manifest.signature.inputs[0].shape[1:] if manifest.signature.inputs else []
+    if (
+        len(size) != 2
+        or min(size) < 1
+        or came != [expected[0].replace("height, width", f"{size[0]}, {size[1]}"), *expected[1:]]
+    ):
+        raise VersionRefusedError(f"{MANIFEST}: signature is {'; '.join(came)}, expected {'; '.join(expected)}")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{tensor.name}: {tensor.dtype}{list(tensor.shape)}"
+
+
+def _parse_known_answers(content: bytes) -> KnownAnswers:
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as arrays:
+            return KnownAnswers(arrays["images"], arrays["logits"], arrays["probabilities"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise VersionRefusedError(f"{KNOWN_ANSWERS}: expected images, logits and probabilities: {error}") from error
+
+
+def _check_known_answers(known: KnownAnswers, manifest: Manifest) -> None:
+    count = manifest.known_answers.image_count
+    height, width = manifest.signature.inputs[0].shape[1:]
+    classes = len(manifest.labels)
+    came = (known.images.shape, known.logits.shape, known.probabilities.shape)
+    expected = ((count, height, width), (count, classes), (count, classes))
+    if count < 1 or came != expected or known.images.dtype != np.uint8:
+        raise VersionRefusedError(f"{KNOWN_ANSWERS}: shapes are {came}, expected {expected} with at least one image")

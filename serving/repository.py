@@ -1,0 +1,128 @@
+"""Follows a model repository: watch, check, load, warm, swap, retire.
+
+The repository is only ever read. Whatever is wrong with what CURRENT names, the version that answers goes on answering,
+and the fault is not tried again until CURRENT changes.
+"""
+
+import asyncio
+import logging
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from protos.artifact.v1.manifest_pb2 import Current
+from serving.errors import NoModelError, VersionRefusedError
+from serving.manifest import CURRENT, Version, parse_current, read_version
+from serving.session import Session
+
+log = logging.getLogger(__name__)
+
+NO_MODEL_RETRY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What CURRENT names and this server does not serve."""
+
+    version: int
+    """0 where CURRENT itself could not be read."""
+    generation: int
+    """0 where CURRENT itself could not be read."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The session that answers now."""
+
+    session: Session
+    current: Current
+    loaded_s: float
+    """When it began to answer, seconds since 1970."""
+
+
+class Repository:
+    """The newest good version of one model, loaded.
+
+    `load` makes a session of a version and proves it; it runs in a thread. `on_change` is told after every swap.
+    """
+
+    def __init__(
+        self, directory: Path, load: Callable[[Version], Session], on_change: Callable[[Loaded], None] = lambda _: None
+    ) -> None:
+        self._directory = directory
+        self._load = load
+        self._on_change = on_change
+        self._seen: bytes | None = None
+        self._loaded: Loaded | None = None
+        self.refusal: Refusal | None = None
+
+    @property
+    def loaded(self) -> Loaded:
+        """What answers now; raises NoModelError while there is nothing."""
+        if self._loaded is None:
+            reason = f" ({self.refusal.reason})" if self.refusal else ""
+            raise NoModelError(f"no model version is loaded yet{reason}; try again", retry_after_s=NO_MODEL_RETRY_S)
+        return self._loaded
+
+    async def watch(self, poll_s: float) -> None:
+        """Refresh for ever, every `poll_s` seconds."""
+        while True:
+            await asyncio.sleep(poll_s)
+            try:
+                await self.refresh()
+            except Exception:  # a watcher that dies would leave the server on an old version for ever
+                log.exception("looking at %s failed", self._directory)
+
+    async def refresh(self) -> None:
+        """Look at CURRENT once; when it changed, load what it names and swap, or say why not."""
+        content = await asyncio.to_thread(self._read_current)
+        if content == self._seen:
+            return
+        self._seen = content
+        if content is None:
+            self._forget_current()
+        else:
+            await self._follow(content)
+
+    def _read_current(self) -> bytes | None:
+        try:
+            return (self._directory / CURRENT).read_bytes()
+        except OSError:
+            return None
+
+    def _forget_current(self) -> None:
+        self._refuse(Refusal(0, 0, f"{self._directory / CURRENT} cannot be read any more"))
+
+    async def _follow(self, content: bytes) -> None:
+        current = Current()
+        try:
+            current = parse_current(content)
+            if self._loaded is None or current.sha256 != self._loaded.current.sha256:
+                session = await asyncio.to_thread(self._prepare, current)
+                self._swap(Loaded(session, current, time.time()))
+            self.refusal = None
+        except VersionRefusedError as error:
+            self._refuse(Refusal(current.version, current.generation, str(error)))
+        except Exception as error:
+            log.exception("loading version %d failed", current.version)
+            self._refuse(Refusal(current.version, current.generation, f"loading failed: {type(error).__name__}"))
+
+    def _prepare(self, current: Current) -> Session:
+        return self._load(read_version(self._directory, current))
+
+    def _swap(self, loaded: Loaded) -> None:
+        old, self._loaded = self._loaded, loaded
+        version, provider = loaded.current.version, loaded.session.provider
+        log.info("version %d answers now (generation %d, %s)", version, loaded.current.generation, provider)
+        if old is not None:
+            # Batches that still run hold the old session; with the last of them it is freed.
+            weakref.finalize(old.session, log.info, "version %d is retired", old.current.version).atexit = False
+        self._on_change(loaded)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.refusal = refusal
+        goes_on = f"version {self._loaded.current.version} goes on" if self._loaded else "no version answers"
+        log.error("refused version %d: %s; %s", refusal.version, refusal.reason, goes_on)

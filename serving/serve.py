@@ -1,0 +1,57 @@
+"""`python -m serving serve`: one server, from its settings to its exit code."""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+
+from serving.config import Settings, add_arguments
+from serving.errors import ProviderError, SettingsError
+from serving.server import Server
+
+
+def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `serve` to the command line."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve the newest good version over gRPC until SIGTERM or Ctrl-C",
+        description="Serve the newest good version of a model repository over gRPC. SIGTERM and Ctrl-C drain: every "
+        "call in flight is answered first. Prints one line when it listens; logs go to stderr.",
+    )
+    add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print that line as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until told to stop; 0 after a drain, 1 when it cannot start, 2 for wrong settings."""
+    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+    try:
+        settings = Settings.read(given)
+        logging.basicConfig(
+            level=settings.log_level.upper(),
+            stream=sys.stderr,
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+        asyncio.run(_serve(settings, as_json=options.json))
+    except SettingsError as error:
+        print(f"serving: {error}", file=sys.stderr)
+        return 2
+    except (ProviderError, OSError) as error:
+        print(f"serving: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(settings: Settings, *, as_json: bool) -> None:
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    server = Server(settings)
+    await server.start()
+    address = f"{settings.host}:{server.port}"
+    print(json.dumps({"address": address, "port": server.port}) if as_json else f"listening on {address}", flush=True)
+    await stop.wait()
+    await server.drain()

@@ -1,0 +1,85 @@
+"""The composition root: everything is built here, each part given what it needs."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from serving.batcher import Batcher
+from serving.call import Calls
+from serving.config import Settings
+from serving.digits import DigitService
+from serving.errors import InvalidRequestError
+from serving.manifest import Version
+from serving.pixels import Images
+from serving.repository import Loaded, Repository
+from serving.session import Answers, Session, execution_provider
+from serving.transport.grpcio import GrpcioTransport
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """A server, built from settings: `start`, then `drain`. Raises ProviderError when it cannot run as they say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._provider = execution_provider(settings.provider)
+        self._repository = Repository(settings.repository / settings.model, self._load, self._swapped)
+        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="run")
+        batcher = Batcher(
+            self._run,
+            max_batch_images=settings.max_image_count,
+            max_queue_images=settings.max_queue_images,
+            workers=settings.workers,
+        )
+        service = DigitService(self._repository, batcher, max_image_count=settings.max_image_count)
+        self._calls = Calls()
+        self._transport = GrpcioTransport([service], self._calls, max_message_bytes=settings.max_message_bytes)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.port = 0
+
+    async def start(self) -> None:
+        """Listen, load what CURRENT names and go on watching it; raises OSError where the port cannot be had."""
+        self.port = await self._transport.start(f"{self._settings.host}:{self._settings.port}")
+        await self._repository.refresh()
+        self._spawn(self._repository.watch(self._settings.poll_ms / 1000))
+
+    async def drain(self) -> None:
+        """Answer every call that was accepted, refuse new ones, then stop.
+
+        First health and refusals tell callers to go elsewhere while calls already on their way still find an open
+        port; only then the port closes (grpcio's stop cancels what it has not yet handed to a handler).
+        """
+        log.info("draining, for at most %g s", self._settings.drain_s)
+        self._calls.drain()
+        for task in self._tasks:
+            task.cancel()
+        await self._transport.set_serving(False)
+        settled = await self._calls.settled(quiet_s=self._settings.drain_quiet_s, within_s=self._settings.drain_s)
+        if not settled:
+            log.warning("calls still arrive or run after %g s: they are cancelled", self._settings.drain_s)
+        await self._transport.stop(grace_s=0.5)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        log.info("stopped")
+
+    def _load(self, version: Version) -> Session:
+        session = Session(version, provider=self._provider, threads=self._settings.threads)
+        session.check_known_answers(version.known_answers)
+        session.warm_up(self._settings.max_image_count)
+        return session
+
+    def _swapped(self, _loaded: Loaded) -> None:
+        self._spawn(self._transport.set_serving(True))
+
+    async def _run(self, images: Images) -> Answers:
+        session = self._repository.loaded.session
+        if images.shape[1:] != session.image_shape:
+            raise InvalidRequestError(f"the model changed: its images are now {session.image_shape}", field="pixels")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, session.run, images)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,1 @@
+"""How calls arrive: one file a transport, each turning its calls into `serving.call.Call`."""

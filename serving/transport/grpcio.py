@@ -1,0 +1,98 @@
+"""Calls that arrive through grpcio (asyncio)."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn, cast
+
+import grpc
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from serving.call import Call, Calls, Method, Service
+from serving.errors import ServingError, to_status
+
+Context = grpc.aio.ServicerContext[Message, Message]
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class GrpcioTransport:
+    """Serves services, health and reflection on one port."""
+
+    def __init__(self, services: Sequence[Service], calls: Calls, *, max_message_bytes: int) -> None:
+        self._calls = calls
+        self._names = [service.descriptor.full_name for service in services]
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 0),  # else two servers could share a port unnoticed
+                ("grpc.max_receive_message_length", max_message_bytes),
+            ],
+        )
+        for service in services:
+            self._server.add_generic_rpc_handlers([self._handlers(service)])
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+
+    async def start(self, address: str) -> int:
+        """Listen on `address` ("host:port", port 0 for any free one) and return the port; raises OSError."""
+        await self.set_serving(False)
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: is the port taken? (choose another with --port)") from error
+        await self._server.start()
+        return port
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health says, for the server as a whole ("") and for every service."""
+        for name in ("", *self._names):
+            await self._health.set(name, SERVING if serving else NOT_SERVING)
+
+    async def stop(self, grace_s: float) -> None:
+        """Close the port, give calls in flight `grace_s` seconds, then cancel them."""
+        await self._server.stop(grace_s)
+
+    def _handlers(self, service: Service) -> grpc.GenericRpcHandler:
+        name = service.descriptor.full_name
+        return grpc.method_handlers_generic_handler(
+            name,
+            {
+                method.name: grpc.unary_unary_rpc_method_handler(
+                    self._adapt(f"/{name}/{method.name}", service.methods[method.name]),
+                    request_deserializer=GetMessageClass(method.input_type).FromString,
+                    response_serializer=GetMessageClass(method.output_type).SerializeToString,
+                )
+                for method in service.descriptor.methods
+            },
+        )
+
+    def _adapt(self, full_method: str, method: Method) -> Callable[[Message, Context], Awaitable[Message]]:
+        async def handle(request: Message, context: Context) -> Message:
+            call = _call(full_method, context)
+            try:
+                response = await self._calls.answer(method, request, call)
+            except ServingError as error:
+                await _abort(context, error, call)
+            context.set_trailing_metadata(tuple(call.trailers.items()))
+            return response
+
+        return handle
+
+
+def _call(full_method: str, context: Context) -> Call:
+    remaining_s = cast("float | None", context.time_remaining())
+    return Call(
+        method=full_method,
+        peer=context.peer(),
+        deadline=None if remaining_s is None else time.monotonic() + remaining_s,
+        metadata=dict(context.invocation_metadata() or ()),
+    )
+
+
+async def _abort(context: Context, error: ServingError, call: Call) -> NoReturn:
+    status = rpc_status.to_status(to_status(error))
+    await context.abort(status.code, status.details, (*status.trailing_metadata, *call.trailers.items()))
