@@ -1,0 +1,1 @@
+"""What the network is: the modules of the lab, in pure torch."""
