@@ -1,7 +1,7 @@
 """What a transport gives a service, and what every call goes through on our side of that seam.
 
 A transport builds a `Call`, runs `Calls.answer` in a task and cancels that task when the caller goes away or its
-deadline passes. It gets a response message or a `ServingError`, nothing else.
+deadline passes. It hands over the bytes of the request and gets those of the response, or a `ServingError`.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
-from serving.errors import DrainingError, ServingError, internal_error
+from serving.errors import DrainingError, InvalidRequestError, ServingError, internal_error
 
 DRAINING_RETRY_S = 1.0
 
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 class Call:
     """One call, whatever brought it."""
 
-    method: str
-    """The full method, such as "/digits.v1.DigitService/Classify"."""
     peer: str
     """Where it came from, such as "ipv4:127.0.0.1:50000"."""
     deadline: float | None = None
@@ -56,6 +55,31 @@ class Service(Protocol):
         """Every method by its name in the .proto file."""
 
 
+@dataclass(frozen=True)
+class Rpc:
+    """One method as a transport sees it."""
+
+    service: str
+    """The full name of its service, such as "digits.v1.DigitService"."""
+    name: str
+    request_type: type[Message]
+    method: Method
+
+    @property
+    def path(self) -> str:
+        """The full method, such as "/digits.v1.DigitService/Classify"."""
+        return f"/{self.service}/{self.name}"
+
+
+def rpcs(service: Service) -> list[Rpc]:
+    """Every method of the service's descriptor, with what answers it."""
+    descriptor = service.descriptor
+    return [
+        Rpc(descriptor.full_name, method.name, GetMessageClass(method.input_type), service.methods[method.name])
+        for method in descriptor.methods
+    ]
+
+
 class Calls:
     """Lets calls in, counts those in flight and turns whatever goes wrong into an error that a caller may see."""
 
@@ -64,17 +88,19 @@ class Calls:
         self._draining = False
         self._last_seen = time.monotonic()
 
-    async def answer(self, method: Method, request: Message, call: Call) -> Message:
-        """Run `method`; raises ServingError only (and CancelledError when the transport cancels)."""
+    async def answer(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
+        """Answer the request in `content`; raises ServingError only (and CancelledError when the transport cancels)."""
         with self._counted():
             if self._draining:
                 raise DrainingError("the server is shutting down; call another one", retry_after_s=DRAINING_RETRY_S)
+            request = _parse(rpc, content)
             try:
-                return await method(request, call)
+                response = await rpc.method(request, call)
+                return response.SerializeToString()
             except ServingError:
                 raise
             except Exception:
-                log.exception("%s failed, request id %s", call.method, call.request_id)
+                log.exception("%s failed, request id %s", rpc.path, call.request_id)
                 raise internal_error(call.request_id) from None
 
     def drain(self) -> None:
@@ -101,3 +127,11 @@ class Calls:
         finally:
             self._in_flight -= 1
             self._last_seen = time.monotonic()
+
+
+def _parse(rpc: Rpc, content: bytes) -> Message:
+    try:
+        return rpc.request_type.FromString(content)
+    except DecodeError as error:
+        name = rpc.request_type.DESCRIPTOR.full_name
+        raise InvalidRequestError(f"the request: came {len(content)} bytes that are no {name}") from error

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from serving import idx
 from serving.client import Classifications, DigitClient, Model
-from serving.errors import ServingError
+from serving.errors import InvalidRequestError, ServingError
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -101,10 +101,14 @@ def _batches(path: Path, batch: int) -> Iterator[tuple[str, "NDArray[np.uint8] |
 
 def _send(client: DigitClient, batches: list[Any], image_count: int) -> list[Classifications]:
     results = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("classifying", total=image_count)
-        for _, images in batches:
-            results.append(client.classify_png(images) if isinstance(images, list) else client.classify(images))
+        for name, images in batches:
+            try:
+                results.append(client.classify_png(images) if isinstance(images, list) else client.classify(images))
+            except InvalidRequestError as error:
+                raise ValueError(f"{name}: {error.message}") from error
             progress.advance(task, len(images))
     return results
 

@@ -5,7 +5,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from serving.errors import InvalidRequestError
 
@@ -35,8 +35,8 @@ def from_png(files: Sequence[bytes], *, height: int, width: int) -> Images:
 
 def _decode(file: bytes, name: str, height: int, width: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(BytesIO(file), formats=["PNG"]) as image:
-            # The header alone tells the size: a decompression bomb is refused before anything is inflated.
+        # Only the header is read here: a decompression bomb is refused by its size, before anything is inflated.
+        with PngImageFile(BytesIO(file)) as image:
             if image.size != (width, height):
                 raise InvalidRequestError(
                     f"{name}: came {image.width} x {image.height} pixels, expected {width} x {height}: scale it first",

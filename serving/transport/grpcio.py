@@ -1,20 +1,18 @@
 """Calls that arrive through grpcio (asyncio)."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn, cast
 
 import grpc
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from serving.call import Call, Calls, Method, Service
+from serving.call import Call, Calls, Rpc, Service, rpcs
 from serving.errors import ServingError, to_status
 
-Context = grpc.aio.ServicerContext[Message, Message]
+Context = grpc.aio.ServicerContext[bytes, bytes]
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -32,7 +30,8 @@ class GrpcioTransport:
             ],
         )
         for service in services:
-            self._server.add_generic_rpc_handlers([self._handlers(service)])
+            handlers = {rpc.name: self._handler(rpc) for rpc in rpcs(service)}
+            self._server.add_registered_method_handlers(service.descriptor.full_name, handlers)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
@@ -56,37 +55,23 @@ class GrpcioTransport:
         """Close the port, give calls in flight `grace_s` seconds, then cancel them."""
         await self._server.stop(grace_s)
 
-    def _handlers(self, service: Service) -> grpc.GenericRpcHandler:
-        name = service.descriptor.full_name
-        return grpc.method_handlers_generic_handler(
-            name,
-            {
-                method.name: grpc.unary_unary_rpc_method_handler(
-                    self._adapt(f"/{name}/{method.name}", service.methods[method.name]),
-                    request_deserializer=GetMessageClass(method.input_type).FromString,
-                    response_serializer=GetMessageClass(method.output_type).SerializeToString,
-                )
-                for method in service.descriptor.methods
-            },
-        )
-
-    def _adapt(self, full_method: str, method: Method) -> Callable[[Message, Context], Awaitable[Message]]:
-        async def handle(request: Message, context: Context) -> Message:
-            call = _call(full_method, context)
+    def _handler(self, rpc: Rpc) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        async def handle(content: bytes, context: Context) -> bytes:
+            call = _call(context)
             try:
-                response = await self._calls.answer(method, request, call)
+                response = await self._calls.answer(rpc, content, call)
             except ServingError as error:
                 await _abort(context, error, call)
             context.set_trailing_metadata(tuple(call.trailers.items()))
             return response
 
-        return handle
+        # Without a deserializer grpcio hands over the bytes: what cannot be parsed is then answered by us.
+        return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def _call(full_method: str, context: Context) -> Call:
+def _call(context: Context) -> Call:
     remaining_s = cast("float | None", context.time_remaining())
     return Call(
-        method=full_method,
         peer=context.peer(),
         deadline=None if remaining_s is None else time.monotonic() + remaining_s,
         metadata=dict(context.invocation_metadata() or ()),

@@ -1,0 +1,67 @@
+"""Starts the product's real programs, as a person would, and never leaves one behind."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+START_S = 30.0
+STOP_S = 20.0
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """`python -m serving serve` in a process of its own."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    log: Path
+
+    def terminate(self) -> int:
+        """Send SIGTERM, wait for the drain and return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_S)
+
+
+def run_program(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run `python -m ...` from the root of the checkout until it ends."""
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@contextmanager
+def server_process(repository: Path, log: Path, *arguments: str) -> Iterator[ServerProcess]:
+    """A server on a free port; killed at the end if the test has not stopped it."""
+    command = [sys.executable, "-m", "serving", "serve", "--json", "--port", "0", "--repository", str(repository)]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen([*command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        try:
+            yield ServerProcess(process, _address(process, log), log)
+        finally:
+            process.kill()
+
+
+def _address(process: "subprocess.Popen[str]", log: Path) -> str:
+    """Wait for the one line that says where the server listens."""
+    if process.stdout is None:
+        raise AssertionError("the server was started without a pipe")
+    ready, _, _ = select.select([process.stdout], [], [], START_S)
+    line = process.stdout.readline() if ready else ""
+    if not line:
+        raise AssertionError(f"the server did not start within {START_S:g} s: {log.read_text()}")
+    return str(json.loads(line)["address"])

@@ -1,0 +1,129 @@
+"""Repositories with two real versions that the pipeline made, and servers over them. Needs neither torch nor onnx."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.repository import ModelRepository, sha256_of
+from protos.artifact.v1.manifest_pb2 import Current
+from serving.client import AsyncDigitClient, Classifications
+from serving.config import Settings
+from serving.idx import read_images, read_labels
+from serving.manifest import Version, read_version
+from serving.pixels import Images
+from serving.server import Server
+from serving.session import CPU, Session
+from tests.programs import ROOT, ServerProcess, server_process
+
+VERSIONS = Path(__file__).parent / "versions"
+"""Versions 1 and 2, with different weights; `python -m tests.serving.make_versions` made them."""
+
+MNIST = ROOT / "data" / "mnist"
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Puts the two versions into a repository, as the pipeline would."""
+
+    root: Path
+
+    @property
+    def model(self) -> ModelRepository:
+        """The model's folder and its CURRENT."""
+        return ModelRepository(self.root / "digits")
+
+    def publish(self, version: int) -> Current:
+        """Make version 1 or 2 current."""
+        if not self.model.path(version).exists():
+            shutil.copytree(VERSIONS / str(version), self.model.path(version))
+        return self.point_at(version)
+
+    def point_at(self, version: int) -> Current:
+        """Make a version directory current, whatever is in it by now."""
+        with self.model.writing():
+            return self.model.point_at(version, "publish")
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server in the event loop of the test, and a client for it."""
+
+    server: Server
+    address: str
+    client: AsyncDigitClient
+
+
+Serve = Callable[..., AbstractAsyncContextManager[RunningServer]]
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Publisher:
+    """An empty repository and its publisher."""
+    return Publisher(tmp_path / "repository")
+
+
+@pytest.fixture
+def serve(publisher: Publisher) -> Serve:
+    """Start a server on the publisher's repository, on a free port, with these settings."""
+
+    @asynccontextmanager
+    async def start(**settings: Any) -> AsyncIterator[RunningServer]:
+        quick = {"port": 0, "provider": "cpu", "poll_ms": 20, "drain_quiet_s": 0.02, "repository": publisher.root}
+        server = Server(Settings(**{**quick, **settings}))
+        await server.start()
+        address = f"127.0.0.1:{server.port}"
+        try:
+            async with AsyncDigitClient(address) as client:
+                yield RunningServer(server, address, client)
+        finally:
+            await server.drain()
+
+    return start
+
+
+@pytest.fixture
+def served(publisher: Publisher, tmp_path: Path) -> Iterator[ServerProcess]:
+    """The server program itself, serving version 1."""
+    publisher.publish(1)
+    with server_process(
+        publisher.root, tmp_path / "server.log", "--poll-ms", "20", "--drain-quiet-s", "0.1"
+    ) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def versions() -> Mapping[int, Version]:
+    """Both versions, read."""
+    current = {
+        number: Current(version=number, sha256=sha256_of(VERSIONS / str(number) / "manifest.json")) for number in (1, 2)
+    }
+    return {number: read_version(VERSIONS, named) for number, named in current.items()}
+
+
+@pytest.fixture(scope="session")
+def sessions(versions: Mapping[int, Version]) -> Mapping[int, Session]:
+    """Both versions, loaded here: what a server should have answered."""
+    return {number: Session(version, provider=CPU, threads=1) for number, version in versions.items()}
+
+
+@pytest.fixture(scope="session")
+def images() -> Images:
+    """The first thousand test images of MNIST, uint8 (1000, 28, 28)."""
+    return read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:1000]
+
+
+@pytest.fixture(scope="session")
+def labels() -> Images:
+    """Their labels, uint8 (1000,)."""
+    return read_labels(MNIST / "t10k-labels-idx1-ubyte.gz")[:1000]
+
+
+def is_right(answer: Classifications, images: Images, sessions: Mapping[int, Session]) -> bool:
+    """Whether the version that an answer names gives these very bits for these images."""
+    return np.array_equal(answer.probabilities, sessions[answer.model_version].run(images).probabilities)

@@ -1,0 +1,231 @@
+"""The batcher: a queue, a limit and a clock; no transport, no onnxruntime, and the test moves the clock."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from serving.batcher import Batcher
+from serving.errors import DeadlineError, OverloadedError
+from serving.pixels import Images
+
+Answer = np.ndarray  # the first pixel of each image
+
+
+def pictures(*values: int, size: int = 2) -> Images:
+    """One image a value, filled with it."""
+    return np.stack([np.full((size, size), value, np.uint8) for value in values])
+
+
+class Model:
+    """Answers an image with its first pixel, once the test lets it; keeps the batches that it ran."""
+
+    def __init__(self, *, is_open: bool = True, bad: Sequence[int] = ()) -> None:
+        self.batches: list[list[int]] = []
+        self.bad = set(bad)
+        self.gate = asyncio.Event()
+        if is_open:
+            self.gate.set()
+
+    async def run(self, images: Images) -> Answer:
+        """Answer when the gate is open; fail when one of the images is bad."""
+        values = images[:, 0, 0].tolist()
+        self.batches.append(values)
+        await self.gate.wait()
+        if self.bad & set(values):
+            raise ValueError(f"cannot answer {self.bad & set(values)}")
+        return images[:, 0, 0]
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now_s
+
+
+def make(
+    model: Model, *, batch: int = 4, queue: int = 100, workers: int = 1, clock: Clock | None = None
+) -> "Batcher[Answer]":
+    """A batcher over the model."""
+    return Batcher(model.run, max_batch_images=batch, max_queue_images=queue, workers=workers, clock=clock or Clock())
+
+
+async def settle() -> None:
+    """Let every task run until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def busy(model: Model, batcher: "Batcher[Answer]") -> "asyncio.Task[Answer]":
+    """Occupy the only worker with one image of value 0."""
+    first = asyncio.create_task(batcher.submit(pictures(0)))
+    await settle()
+    assert model.batches == [[0]]
+    return first
+
+
+async def test_an_idle_server_never_waits() -> None:
+    """A single call runs at once, alone."""
+    model = Model()
+    assert (await make(model).submit(pictures(7))).tolist() == [7]
+    assert model.batches == [[7]]
+
+
+async def test_what_arrives_while_the_model_runs_forms_the_next_batch() -> None:
+    """Three calls that wait together run together."""
+    model = Model(is_open=False)
+    batcher = make(model)
+    first = await busy(model, batcher)
+    waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
+    await settle()
+    model.gate.set()
+    answers = await asyncio.gather(first, *waiting)
+    assert model.batches == [[0], [1, 2, 3]]
+    assert [answer.tolist() for answer in answers] == [[0], [1], [2], [3]]
+
+
+async def test_a_batch_never_exceeds_its_limit_and_keeps_the_order() -> None:
+    """A call that does not fit waits for the next batch; nobody overtakes it."""
+    model = Model(is_open=False)
+    batcher = make(model, batch=4)
+    first = await busy(model, batcher)
+    sizes = [(1, 2), (3, 4, 5), (6,)]
+    waiting = [asyncio.create_task(batcher.submit(pictures(*values))) for values in sizes]
+    await settle()
+    model.gate.set()
+    await asyncio.gather(first, *waiting)
+    assert model.batches == [[0], [1, 2], [3, 4, 5, 6]]
+
+
+async def test_images_of_different_sizes_never_share_a_batch() -> None:
+    """After a swap to a model of another size, the queue may hold both."""
+    model = Model(is_open=False)
+    batcher = make(model)
+    first = await busy(model, batcher)
+    waiting = [
+        asyncio.create_task(batcher.submit(images)) for images in (pictures(1), pictures(2, size=3), pictures(3))
+    ]
+    await settle()
+    model.gate.set()
+    await asyncio.gather(first, *waiting)
+    assert model.batches == [[0], [1], [2], [3]]
+
+
+async def test_as_many_batches_run_at_once_as_there_are_workers() -> None:
+    """Two workers take two calls; the third waits."""
+    model = Model(is_open=False)
+    batcher = make(model, workers=2)
+    calls = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
+    await settle()
+    assert model.batches == [[1], [2]]
+    model.gate.set()
+    await asyncio.gather(*calls)
+
+
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+    """The refusal names the limit; the calls that wait already get their answers."""
+    model = Model(is_open=False)
+    batcher = make(model, queue=3)
+    first = await busy(model, batcher)
+    waiting = asyncio.create_task(batcher.submit(pictures(1, 2, 3)))
+    await settle()
+    with pytest.raises(OverloadedError, match="holds 3 of at most 3 images") as refusal:
+        await batcher.submit(pictures(4))
+    assert refusal.value.retry_after_s is not None
+    model.gate.set()
+    assert (await waiting).tolist() == [1, 2, 3]
+    assert (await first).tolist() == [0]
+    assert (await batcher.submit(pictures(5))).tolist() == [5]
+
+
+async def test_a_call_whose_deadline_passes_in_the_queue_never_reaches_the_model() -> None:
+    """It fails with DeadlineError, and its neighbour is answered."""
+    model, clock = Model(is_open=False), Clock()
+    batcher = make(model, clock=clock)
+    first = await busy(model, batcher)
+    late = asyncio.create_task(batcher.submit(pictures(1), deadline=5.0))
+    patient = asyncio.create_task(batcher.submit(pictures(2), deadline=50.0))
+    await settle()
+    clock.now_s = 10.0
+    model.gate.set()
+    with pytest.raises(DeadlineError):
+        await late
+    assert (await patient).tolist() == [2]
+    assert model.batches == [[0], [2]]
+    await first
+
+
+async def test_a_cancelled_call_never_reaches_the_model_and_never_touches_its_neighbours() -> None:
+    """Cancelled in the queue: dropped."""
+    model = Model(is_open=False)
+    batcher = make(model)
+    first = await busy(model, batcher)
+    waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
+    await settle()
+    waiting[1].cancel()
+    await settle()
+    model.gate.set()
+    assert [(await call).tolist() for call in (first, waiting[0], waiting[2])] == [[0], [1], [3]]
+    assert model.batches == [[0], [1, 3]]
+
+
+async def test_a_call_cancelled_while_its_batch_runs_leaves_the_others_their_answers() -> None:
+    """Cancelled in the batch: only its own answer is lost."""
+    model = Model(is_open=False)
+    batcher = make(model)
+    first = await busy(model, batcher)
+    waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2)]
+    await settle()
+    first.cancel()
+    await settle()
+    model.gate.set()
+    assert [(await call).tolist() for call in waiting] == [[1], [2]]
+
+
+async def test_one_guilty_call_fails_alone() -> None:
+    """Its neighbours in the failed batch are run again and answered."""
+    model = Model(is_open=False, bad=[2])
+    batcher = make(model)
+    first = await busy(model, batcher)
+    waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
+    await settle()
+    model.gate.set()
+    answers = await asyncio.gather(first, *waiting, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [np.ndarray, np.ndarray, ValueError, np.ndarray]
+
+
+async def test_the_worker_goes_on_after_a_failure() -> None:
+    """A failed run gives its worker back."""
+    model = Model(bad=[1])
+    batcher = make(model)
+    with pytest.raises(ValueError, match="cannot answer"):
+        await batcher.submit(pictures(1))
+    assert (await batcher.submit(pictures(2))).tolist() == [2]
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    calls=st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=5), min_size=1, max_size=20),
+    workers=st.integers(1, 3),
+)
+def test_every_call_gets_its_own_answers_whatever_it_is_batched_with(calls: list[list[int]], workers: int) -> None:
+    """Over random calls: right answers, right order, no batch above the limit, no image lost or run twice."""
+
+    async def scenario() -> None:
+        model = Model()
+        batcher = make(model, batch=5, workers=workers)
+        answers = await asyncio.gather(*(batcher.submit(pictures(*values)) for values in calls))
+        assert [answer.tolist() for answer in answers] == calls
+        assert max(map(len, model.batches)) <= 5
+        assert sorted(chain(*model.batches)) == sorted(chain(*calls))
+
+    asyncio.run(scenario())
