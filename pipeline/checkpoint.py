@@ -1,0 +1,43 @@
+"""A trained classifier on disk, with all that is needed to build it again."""
+
+import pickle
+from pathlib import Path
+
+import torch
+
+from models.classifier import ImageClassifier
+from models.cnn import PooledReadoutCNN
+from pipeline.config import Network
+from pipeline.errors import CheckpointError
+
+
+def build_classifier(network: Network, *, mean: float, std: float) -> ImageClassifier:
+    """Build an untrained classifier; its first weights come from torch's global generator."""
+    cnn = PooledReadoutCNN(network.spec, pooling=network.pooling, initialisation=network.initialisation)
+    return ImageClassifier(cnn, mean, std)
+
+
+def save_checkpoint(path: Path, classifier: ImageClassifier, network: Network) -> None:
+    """Write a checkpoint whole or not at all."""
+    content = {
+        "network": network.model_dump(),
+        "mean": classifier.mean.item(),
+        "std": classifier.std.item(),
+        "state": {name: tensor.cpu() for name, tensor in classifier.state_dict().items()},
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.part")
+    torch.save(content, unfinished)
+    unfinished.replace(path)
+
+
+def load_checkpoint(path: Path, device: torch.device) -> ImageClassifier:
+    """Rebuild the classifier in eval mode on the device; CheckpointError if the file is not a checkpoint of ours."""
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+        classifier = build_classifier(Network(**content["network"]), mean=content["mean"], std=content["std"])
+        classifier.load_state_dict(content["state"])
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, TypeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: is no checkpoint: {reason}; train again") from error
+    return classifier.to(device).eval()

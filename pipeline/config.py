@@ -1,0 +1,112 @@
+"""Presets: what to train and how, read once from a TOML file into frozen values; every fault is reported at once."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from models.cnn import CNNSpec
+from pipeline.errors import ConfigError
+
+PRESETS = Path(__file__).parent / "presets"
+
+Numbers = Annotated[tuple[int, ...], Field(strict=False)]  # TOML knows arrays, not tuples; the numbers stay strict
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Network(_Section):
+    """What is trained: the layers of the CNN, how it pools, and how its readout starts."""
+
+    taps: Numbers
+    features: Numbers
+    sizes: Numbers
+    classes: int
+    pooling: Literal["average", "max"]
+    initialisation: Literal["scaled", "randn"]
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.spec.features[0] != 1:
+            raise ValueError(f"features starts with {self.features[0]}; images are grey, so it must start with 1")
+        return self
+
+    @property
+    def spec(self) -> CNNSpec:
+        """The same layers as `models` takes them."""
+        return CNNSpec(self.taps, self.features, self.sizes, self.classes)
+
+
+class Training(_Section):
+    """How it is trained; the same seed gives the same network."""
+
+    optimizer: Literal["sgd", "adamw"]
+    schedule: Literal["constant", "one-cycle"]
+    learning_rate: float = Field(gt=0)  # with one-cycle its peak
+    weight_decay: float = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    seed: int = Field(ge=0, lt=2**63)
+
+
+class Preset(_Section):
+    """A network and its training under a name: that of its file."""
+
+    name: str
+    description: str
+    network: Network
+    training: Training
+
+
+def load_preset(name_or_path: str | Path) -> Preset:
+    """Load a preset by its name, or by the path of a TOML file; ConfigError tells every fault at once."""
+    path = _find(name_or_path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # tomllib's error and a wrong encoding are both ValueErrors
+        raise ConfigError(f"{path}: cannot be read: {error}; expected a TOML file") from error
+    try:
+        return Preset.model_validate({"name": path.stem, **content})
+    except ValidationError as error:
+        faults = "; ".join(_describe(fault) for fault in error.errors(include_url=False))
+        raise ConfigError(f"{path}: {faults}") from error
+
+
+def preset_names() -> list[str]:
+    """List the presets that come with the program."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def _find(name_or_path: str | Path) -> Path:
+    if isinstance(name_or_path, Path) or name_or_path.endswith(".toml"):
+        return Path(name_or_path)
+    if name_or_path not in preset_names():
+        known = ", ".join(preset_names())
+        raise ConfigError(f"there is no preset {name_or_path!r}; expected {known}, or the path of a .toml file")
+    return PRESETS / f"{name_or_path}.toml"
+
+
+def _describe(fault: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"{key} is not a known key{_hint(fault)}"
+    if fault["type"] == "missing":
+        return f"{key} is missing"
+    if fault["type"] == "value_error":  # a sentence of our own, or of CNNSpec
+        return f"{key}: {fault['ctx']['error']}"
+    return f"{key} = {fault['input']!r}: {fault['msg'].replace('Input should', 'it should')}"
+
+
+def _hint(fault: ErrorDetails) -> str:
+    *sections, key = fault["loc"]
+    known = _SECTIONS.get(tuple(sections), Preset).model_fields
+    close = difflib.get_close_matches(str(key), known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; expected {', '.join(known)}"
+
+
+_SECTIONS: dict[tuple[int | str, ...], type[_Section]] = {("network",): Network, ("training",): Training}

@@ -1,0 +1,52 @@
+"""Where to train: a CUDA device when there is one that works, else the CPU."""
+
+import logging
+import platform
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from pipeline.errors import DeviceError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+logger = logging.getLogger(__name__)
+
+
+def choose_device(name: DeviceName) -> torch.device:
+    """Turn a wish into a device; DeviceError if it is for CUDA and no usable GPU is there."""
+    if name == "cpu":
+        return torch.device("cpu")
+    fault = _cuda_fault()
+    if fault is None:
+        return torch.device("cuda")
+    if name == "cuda":
+        raise DeviceError(f"device cuda was asked for, but {fault}; use --device cpu, or auto to take what is there")
+    if torch.cuda.is_available():
+        logger.warning("not using the GPU: %s", fault)
+    return torch.device("cpu")
+
+
+def describe_device(device: torch.device) -> str:
+    """Name the hardware for the manifest, such as "cuda: NVIDIA H100" or "cpu: Intel(R) Xeon(R) Processor"."""
+    model = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    return f"{device.type}: {model}"
+
+
+def _cuda_fault() -> str | None:
+    """Tell what is wrong with CUDA here, if anything: a driver can list a GPU that torch cannot run on."""
+    if not torch.cuda.is_available():
+        return "torch finds no usable GPU"
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+    except RuntimeError as error:
+        return f"{torch.cuda.get_device_name()} cannot run: {str(error).splitlines()[0]}"
+    return None
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()

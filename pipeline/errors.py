@@ -1,0 +1,48 @@
+"""Everything that can stop the flow; each message says in one line what was wrong, what was expected and what to do.
+
+PipelineError
+├── ConfigError      a preset cannot be found or does not make sense
+├── FetchError       a data set cannot be had from anywhere
+├── DataError        a data file is not what it should be
+├── DeviceError      the device asked for cannot be used
+├── TrainingError    the training went astray
+├── CheckpointError  a trained network cannot be read back
+├── VerificationError  the ONNX file does not answer as PyTorch does
+└── PublishError     the model repository cannot be written
+"""
+
+
+class PipelineError(Exception):
+    """Stops the flow with a message for a person."""
+
+
+class ConfigError(PipelineError):
+    """A preset cannot be found or does not make sense."""
+
+
+class FetchError(PipelineError):
+    """A data set cannot be had from anywhere."""
+
+
+class DataError(PipelineError):
+    """A data file is not what it should be."""
+
+
+class DeviceError(PipelineError):
+    """The device asked for cannot be used."""
+
+
+class TrainingError(PipelineError):
+    """The training went astray."""
+
+
+class CheckpointError(PipelineError):
+    """A trained network cannot be read back."""
+
+
+class VerificationError(PipelineError):
+    """The ONNX file does not answer as PyTorch does."""
+
+
+class PublishError(PipelineError):
+    """The model repository cannot be written."""

@@ -1,0 +1,80 @@
+"""Describes a candidate in the words of the contract (artifact/v1)."""
+
+from google.protobuf import json_format
+
+from pipeline.check import DataSummary
+from pipeline.config import Preset
+from pipeline.dataset import Dataset
+from pipeline.evaluate import Evaluation
+from pipeline.export import INPUT, OUTPUTS
+from pipeline.provenance import code_revision, package_versions
+from pipeline.train import TrainingResult
+from pipeline.verify import LOGITS_TOLERANCE, PROBABILITIES_TOLERANCE, Verification
+from protos.artifact.v1 import manifest_pb2
+from protos.artifact.v1.manifest_pb2 import Manifest, Signature, Tensor, Verdict
+
+BATCH = -1
+
+
+def describe(
+    model_name: str,
+    preset: Preset,
+    dataset: Dataset,
+    summary: DataSummary,
+    training: TrainingResult,
+    evaluation: Evaluation,
+    verification: Verification,
+) -> Manifest:
+    """All that the run knows of its candidate; publishing adds version, parent, files and time."""
+    manifest = Manifest(
+        model_name=model_name,
+        signature=_signature(summary, preset.network.classes),
+        labels=[str(label) for label in range(preset.network.classes)],
+        opset=verification.opset,
+        ir_version=verification.ir_version,
+        known_answers=manifest_pb2.KnownAnswers(
+            image_count=verification.known_answer_count,
+            logits_tolerance=LOGITS_TOLERANCE,
+            probabilities_tolerance=PROBABILITIES_TOLERANCE,
+        ),
+        evaluation=_evaluation(evaluation),
+        data=_data(dataset, summary),
+        seed=training.seed,
+        device=training.device,
+        code_revision=code_revision(),
+        packages=package_versions(),
+        verdicts=[Verdict(gate="verify", passed=True, detail=verification.detail)],
+    )
+    json_format.ParseDict(preset.model_dump(mode="json"), manifest.config)
+    return manifest
+
+
+def _signature(summary: DataSummary, classes: int) -> Signature:
+    return Signature(
+        inputs=[Tensor(name=INPUT, dtype="uint8", shape=[BATCH, summary.height, summary.width])],
+        outputs=[Tensor(name=name, dtype="float32", shape=[BATCH, classes]) for name in OUTPUTS],
+    )
+
+
+def _evaluation(evaluation: Evaluation) -> manifest_pb2.Evaluation:
+    return manifest_pb2.Evaluation(
+        train_loss=evaluation.train_loss,
+        test_loss=evaluation.test_loss,
+        error_rate=evaluation.error_rate,
+        accuracy=evaluation.accuracy,
+        image_count=evaluation.test_count,
+        class_accuracies=evaluation.class_accuracy,
+        confusion=[count for row in evaluation.confusion for count in row],
+    )
+
+
+def _data(dataset: Dataset, summary: DataSummary) -> manifest_pb2.Data:
+    return manifest_pb2.Data(
+        name=dataset.name,
+        source=dataset.source,
+        payload_sha256=dataset.sha256,
+        train_count=summary.train_count,
+        test_count=summary.test_count,
+        mean=summary.mean,
+        std=summary.std,
+    )

@@ -1,0 +1,164 @@
+"""The model repository as its only writer sees it: numbers, CURRENT, HISTORY, and the lock around all of them.
+
+Every write is durable before the next one begins, and each of them leaves something that a reader may read: a process
+that is killed between any two leaves the version that was current before, or the one that is current after.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from pipeline.errors import PublishError
+from protos.artifact.v1.manifest_pb2 import Current, HistoryEntry, Manifest
+
+CURRENT = "CURRENT"
+HISTORY = "HISTORY.jsonl"
+LOCK = ".lock"
+STAGING = ".staging"
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+KNOWN_ANSWERS = "known_answers.npz"
+
+LOCK_WAIT_S = 30.0  # a writer needs milliseconds
+
+
+class ModelRepository:
+    """One model's folder, `<repository>/<model>`; `writing` holds its lock, and only then may it be changed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the lock and clear what a killed writer left; the kernel frees the lock whatever ends us."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / LOCK).open("a") as lock:
+            self._acquire(lock.fileno())
+            self._recover()
+            yield
+
+    def _acquire(self, lock: int) -> None:
+        give_up = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() > give_up:
+                    raise PublishError(
+                        f"{self.directory}: another run has been writing for {LOCK_WAIT_S:g} s"
+                    ) from error
+                time.sleep(0.05)
+
+    def versions(self) -> list[int]:
+        """Every version directory, in order."""
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
+
+    def path(self, version: int) -> Path:
+        """Where a version lies."""
+        return self.directory / str(version)
+
+    def manifest(self, version: int) -> Manifest:
+        """The manifest of a version; raises PublishError when it cannot be read."""
+        path = self.path(version) / MANIFEST
+        try:
+            return json_format.Parse(path.read_bytes(), Manifest(), ignore_unknown_fields=True)
+        except (OSError, json_format.ParseError, UnicodeDecodeError) as error:
+            raise PublishError(f"{path}: cannot be read: {error}; remove that version directory") from error
+
+    def current(self) -> Current:
+        """What CURRENT says; an empty message where there is none."""
+        path = self.directory / CURRENT
+        try:
+            return json_format.Parse(path.read_bytes(), Current(), ignore_unknown_fields=True)
+        except FileNotFoundError:
+            return Current()
+        except (json_format.ParseError, UnicodeDecodeError) as error:
+            raise PublishError(f"{path}: cannot be read: {error}; expected the JSON of artifact.v1.Current") from error
+
+    def history(self) -> list[HistoryEntry]:
+        """Every line of HISTORY."""
+        path = self.directory / HISTORY
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json_format.Parse(line, HistoryEntry(), ignore_unknown_fields=True) for line in lines]
+
+    def next_version(self) -> int:
+        """The lowest number above all that were ever used."""
+        named = [entry.version for entry in self.history()]
+        return 1 + max([0, self.current().version, *self.versions(), *named])
+
+    def point_at(self, version: int, event: str) -> Current:
+        """Make `version` current, and write it to HISTORY as `event`."""
+        before = self.current()
+        current = Current(
+            version=version,
+            sha256=sha256_of(self.path(version) / MANIFEST),
+            previous=before.version,
+            generation=before.generation + 1,
+        )
+        replacement = self.directory / STAGING / CURRENT
+        replacement.parent.mkdir(exist_ok=True)
+        write_durably(replacement, to_json(current))
+        replacement.replace(self.directory / CURRENT)
+        sync_directory(self.directory)
+        self._append_history(event, current)
+        return current
+
+    def _recover(self) -> None:
+        """Undo what a killed writer began and finish what it had made visible."""
+        shutil.rmtree(self.directory / STAGING, ignore_errors=True)
+        self._truncate_torn_history()
+        current, history = self.current(), self.history()
+        if current.generation > (history[-1].generation if history else 0):
+            known = any(entry.version == current.version for entry in history)
+            self._append_history("promote" if known else "publish", current)
+
+    def _truncate_torn_history(self) -> None:
+        path = self.directory / HISTORY
+        content = path.read_bytes() if path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            os.truncate(path, len(whole))
+
+    def _append_history(self, event: str, current: Current) -> None:
+        entry = HistoryEntry(event=event, version=current.version, generation=current.generation)
+        entry.time.GetCurrentTime()
+        with (self.directory / HISTORY).open("ab") as file:
+            file.write(to_json(entry, indent=None))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def to_json(message: Message, indent: int | None = 2) -> bytes:
+    """A message of the contract as it stands in a file, with a newline at its end."""
+    return f"{json_format.MessageToJson(message, preserving_proto_field_name=True, indent=indent)}\n".encode()
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a new file that everybody may read and nobody should change, and wait until it is on the disk."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fchmod(file.fileno(), 0o444)
+        os.fsync(file.fileno())
+
+
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in a directory are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, 64 hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,83 @@
+"""The run, as one sentence: fetch, check, train, evaluate, export, verify, publish."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ParamSpec, Protocol, TypeVar
+
+from pipeline.check import check
+from pipeline.config import load_preset
+from pipeline.device import DeviceName, choose_device
+from pipeline.evaluate import Evaluation, evaluate
+from pipeline.export import export
+from pipeline.fetch import fetch
+from pipeline.manifest import describe
+from pipeline.publish import Publication, publish
+from pipeline.repository import KNOWN_ANSWERS, MODEL
+from pipeline.train import Progress, TrainingResult, train
+from pipeline.verify import Verification, verify
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step(Protocol):
+    """Makes a step of a plain function; what it does beside calling it is the orchestrator's affair."""
+
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
+        """The function, called as before."""
+
+
+def plain(function: Callable[P, R]) -> Callable[P, R]:
+    """No orchestrator: the function itself."""
+    return function
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a person or a schedule asks for."""
+
+    repository: Path = Path("model_repository")
+    model: str = "digits"
+    preset: str = "default"
+    """The name of a preset, or the path of a TOML file."""
+    device: DeviceName = "auto"
+    dataset: Path | None = None
+    """A folder of IDX files; None for MNIST."""
+    download: bool = False
+    """Whether to try the network before the embedded copy."""
+    cache: Path = Path("runs/data")
+    """Where downloads are kept."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found and made."""
+
+    source: str
+    """Where the data came from."""
+    training: TrainingResult
+    evaluation: Evaluation
+    verification: Verification
+    publication: Publication
+
+
+def run(
+    request: Request, step: Step = plain, *, on_progress: Callable[[Progress], None] = lambda _progress: None
+) -> Outcome:
+    """Train, prove and publish a model; raises PipelineError at the first step that refuses."""
+    preset = load_preset(request.preset)
+    device = choose_device(request.device)
+    with TemporaryDirectory(prefix="digits-") as folder:
+        candidate = Path(folder)
+        checkpoint = candidate / "checkpoint.pt"
+        dataset = step(fetch)(request.dataset, download=request.download, cache=request.cache)
+        summary = step(check)(dataset, classes=preset.network.classes, size=preset.network.sizes[0])
+        training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
+        evaluation = step(evaluate)(checkpoint, dataset, device=device)
+        model = step(export)(checkpoint, candidate / MODEL, size=summary.height)
+        verification = step(verify)(model, checkpoint, dataset, known_answers=candidate / KNOWN_ANSWERS)
+        description = describe(request.model, preset, dataset, summary, training, evaluation, verification)
+        publication = step(publish)(request.repository, candidate, description)
+    return Outcome(dataset.source, training, evaluation, verification, publication)

@@ -1,0 +1,222 @@
+"""Proves the ONNX file, as it lies on the disk, equal to the PyTorch classifier that it was exported from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from pipeline.checkpoint import load_checkpoint
+from pipeline.dataset import Dataset, load_split
+from pipeline.errors import VerificationError
+from pipeline.export import INPUT, OPSET, OUTPUTS
+
+CUDA = "CUDAExecutionProvider"
+PROVIDERS = ("CPUExecutionProvider", CUDA)  # those that serving offers
+STRICT = {CUDA: {"use_tf32": "0"}}  # TF32 keeps 10 bits of a number where float32 keeps 23
+
+# Rounding alone was seen to cost 2e-6 (torch 2.14, onnxruntime 1.31, CPU); a single changed weight costs far more.
+LOGITS_TOLERANCE = 2e-5
+"""How far a logit may be off, relative to the largest one of all images."""
+PROBABILITIES_TOLERANCE = 2e-5
+"""How far a probability may be off."""
+
+BATCH_SIZES = (1, 2, 3, 7, 64, 129, 1000)
+REFERENCE_COUNT = 16  # onnx.reference is thorough and slow
+KNOWN_ANSWER_COUNT = 64
+
+Images = NDArray[np.uint8]
+
+
+class Answers(NamedTuple):
+    """What one implementation says: logits and probabilities, float32 (image, class)."""
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+Run = Callable[[Images], Answers]
+
+
+class Distance(NamedTuple):
+    """How far two implementations are apart at most: logits relative to the largest one, probabilities absolute."""
+
+    logits: float
+    probabilities: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What the proof found."""
+
+    providers: tuple[str, ...]  # those that really ran the model
+    image_count: int
+    distance: Distance
+    is_batch_invariant: bool  # whether an image's answer has the same bits in every batch, on every provider
+    known_answers: Path
+    known_answer_count: int
+    opset: int
+    ir_version: int
+
+    @property
+    def detail(self) -> str:
+        """The finding in one sentence."""
+        return (
+            f"{self.image_count} images on {', '.join(self.providers)} as PyTorch answers them: logits within "
+            f"{self.distance.logits:.1e} of the largest one, probabilities within {self.distance.probabilities:.1e}"
+        )
+
+
+def verify(model: Path, checkpoint: Path, dataset: Dataset, *, known_answers: Path) -> Verification:
+    """Compare the file `model` with the classifier in `checkpoint`, and write `known_answers`.
+
+    The images are synthetic extremes and the whole test half, in batches of several sizes, on every execution provider
+    that is really there; onnx.reference gives a third opinion on a few of them. VerificationError where they differ.
+    """
+    graph = _check_file(model)
+    images = np.concatenate([_extremes(graph), load_split(dataset, "test", torch.device("cpu")).images.numpy()])
+    expected = _ask_pytorch(checkpoint, images)
+    few = slice(0, REFERENCE_COUNT)
+    _compare("onnx.reference", _ask_reference(graph, images[few]), Answers(*(answers[few] for answers in expected)))
+    distances: list[Distance] = []
+    is_batch_invariant = True
+    runs = _runs(model)
+    for provider, run in runs.items():
+        batched = {size: _in_batches(run, images, size) for size in BATCH_SIZES}
+        distances += [_compare(f"{provider}, batches of {size}", came, expected) for size, came in batched.items()]
+        is_batch_invariant &= len({came.logits.tobytes() for came in batched.values()}) == 1
+    _write_known_answers(known_answers, images, expected)
+    return Verification(
+        providers=tuple(runs),
+        image_count=len(images),
+        distance=Distance(*map(max, zip(*distances, strict=True))),
+        is_batch_invariant=is_batch_invariant,
+        known_answers=known_answers,
+        known_answer_count=KNOWN_ANSWER_COUNT,
+        opset=graph.opset_import[0].version,
+        ir_version=graph.ir_version,
+    )
+
+
+def _check_file(path: Path) -> onnx.ModelProto:
+    """Demand one whole valid ONNX file with the signature of the contract."""
+    try:
+        onnx.checker.check_model(path, full_check=True)
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # the checker, protobuf and the file system share no base class
+        raise VerificationError(f"{path}: is no valid ONNX file: {str(error).strip().splitlines()[0]}") from error
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        raise VerificationError(f"{path}: keeps weights in another file; expected one file")
+    opsets = [(opset.domain, opset.version) for opset in model.opset_import]
+    if opsets != [("", OPSET)]:
+        raise VerificationError(f"{path}: uses opsets {opsets}; expected only version {OPSET} of the default domain")
+    _check_signature(path, model.graph)
+    return model
+
+
+def _check_signature(path: Path, graph: onnx.GraphProto) -> None:
+    came = [_describe(value) for value in (*graph.input, *graph.output)]
+    names = [name for name, _, _ in came]
+    types = [dtype for _, dtype, _ in came]
+    shapes = [shape for _, _, shape in came]
+    is_expected = (
+        names == [INPUT, *OUTPUTS]
+        and types == ["UINT8", "FLOAT", "FLOAT"]
+        and all(shape[0] == "batch" for shape in shapes)
+        and [len(shape) for shape in shapes] == [3, 2, 2]
+    )
+    if not is_expected:
+        raise VerificationError(
+            f"{path}: signature is {came}; expected images uint8[batch, height, width], "
+            "logits and probabilities float32[batch, classes]"
+        )
+
+
+def _describe(value: onnx.ValueInfoProto) -> tuple[str, str, list[str | int]]:
+    tensor = value.type.tensor_type
+    shape = [dimension.dim_param or dimension.dim_value for dimension in tensor.shape.dim]
+    return value.name, onnx.TensorProto.DataType.Name(tensor.elem_type), shape
+
+
+def _extremes(model: onnx.ModelProto) -> Images:
+    """Images that no data set holds: empty, full, chequered, one pixel, a ramp, noise."""
+    height, width = (dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim[1:])
+    rows, columns = np.indices((height, width))
+    one_pixel = np.zeros((height, width))
+    one_pixel[height // 2, width // 2] = 255
+    pictures = [
+        np.zeros((height, width)),
+        np.full((height, width), 255),
+        255 * ((rows + columns) % 2),
+        one_pixel,
+        255 * columns // max(1, width - 1),
+        *np.random.default_rng(0).integers(0, 256, (3, height, width)),
+    ]
+    return np.stack(pictures).astype(np.uint8)
+
+
+@torch.no_grad()
+def _ask_pytorch(checkpoint: Path, images: Images) -> Answers:
+    classifier = load_checkpoint(checkpoint, torch.device("cpu")).float()
+    parts = [classifier(batch) for batch in torch.split(torch.from_numpy(images), max(BATCH_SIZES))]
+    logits, probabilities = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return Answers(logits, probabilities)
+
+
+def _ask_reference(model: onnx.ModelProto, images: Images) -> Answers:
+    return Answers(*ReferenceEvaluator(model).run(list(OUTPUTS), {INPUT: images}))
+
+
+def _runs(path: Path) -> Mapping[str, Run]:
+    """A way to run the file on each execution provider that is really there.
+
+    onnxruntime lists what it was built with and falls back to the CPU in silence: only the session tells the truth.
+    """
+    onnxruntime.set_default_logger_severity(4)
+    onnxruntime.preload_dlls()
+    runs = {}
+    for provider in PROVIDERS:
+        if provider in onnxruntime.get_available_providers():
+            options = [(provider, STRICT.get(provider, {}))]
+            session = onnxruntime.InferenceSession(path.read_bytes(), providers=options)
+            if session.get_providers()[0] == provider:
+                runs[provider] = _run(session)
+    return runs
+
+
+def _run(session: onnxruntime.InferenceSession) -> Run:
+    return lambda images: Answers(*session.run(list(OUTPUTS), {INPUT: images}))
+
+
+def _in_batches(run: Run, images: Images, size: int) -> Answers:
+    parts = [run(images[start : start + size]) for start in range(0, len(images), size)]
+    return Answers(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _compare(who: str, came: Answers, expected: Answers) -> Distance:
+    """Measure how far `came` is from PyTorch's answers; raises VerificationError when too far."""
+    scale = float(np.abs(expected.logits).max())
+    distance = Distance(
+        logits=float(np.abs(came.logits - expected.logits).max()) / scale,
+        probabilities=float(np.abs(came.probabilities - expected.probabilities).max()),
+    )
+    # Written so that a NaN fails.
+    if not (distance.logits <= LOGITS_TOLERANCE and distance.probabilities <= PROBABILITIES_TOLERANCE):
+        raise VerificationError(
+            f"{who}: logits are {distance.logits:.1e} (relative) and probabilities {distance.probabilities:.1e} away "
+            f"from PyTorch's; expected at most {LOGITS_TOLERANCE:.0e} and {PROBABILITIES_TOLERANCE:.0e}: the file is "
+            "not the network that was trained"
+        )
+    return distance
+
+
+def _write_known_answers(path: Path, images: Images, expected: Answers) -> None:
+    """Keep the extremes and the first test images, with PyTorch's answers, for whoever loads the model later."""
+    kept = slice(0, KNOWN_ANSWER_COUNT)
+    np.savez(path, images=images[kept], logits=expected.logits[kept], probabilities=expected.probabilities[kept])

@@ -1,0 +1,70 @@
+"""What the pipeline's tests share: the real data set, and a small part of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.check import DataSummary, check
+from pipeline.config import Preset, load_preset
+from pipeline.dataset import IMAGES, LABELS, Dataset, SplitName, read_file
+from pipeline.fetch import fetch
+from pipeline.train import train
+from tests.pipeline.idx_files import write_folder
+from tests.pipeline.presets import with_training
+
+SMALL_COUNTS: dict[SplitName, int] = {"train": 4000, "test": 1000}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Let torch use one thread: two test processes with two each, on two cores, spin and wait for minutes."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def mnist(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The whole data set, from the embedded copy."""
+    return fetch(None, download=False, cache=tmp_path_factory.mktemp("unused"))
+
+
+@pytest.fixture(scope="session")
+def small_folder(mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of plain IDX files with the first few thousand images of MNIST."""
+    names = [(names[split], count) for names in (IMAGES, LABELS) for split, count in SMALL_COUNTS.items()]
+    arrays = {name: read_file(mnist, name)[:count] for name, count in names}
+    return write_folder(tmp_path_factory.mktemp("small"), arrays)
+
+
+@pytest.fixture(scope="session")
+def small_dataset(small_folder: Path) -> Dataset:
+    """The first few thousand images of MNIST as a data set of its own."""
+    return fetch(small_folder, download=False, cache=small_folder)
+
+
+@pytest.fixture(scope="session")
+def small_summary(small_dataset: Dataset) -> DataSummary:
+    """What the check says of the small data set."""
+    return check(small_dataset, classes=10, size=28)
+
+
+@pytest.fixture
+def preset() -> Preset:
+    """The default preset, cut to one epoch."""
+    return with_training(load_preset("default"), epochs=1)
+
+
+@pytest.fixture
+def cpu() -> torch.device:
+    """The device that is always there."""
+    return torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def checkpoint(small_dataset: Dataset, small_summary: DataSummary, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default network after one epoch on the small data set."""
+    path = tmp_path_factory.mktemp("trained") / "checkpoint.pt"
+    preset = with_training(load_preset("default"), epochs=1)
+    device = torch.device("cpu")
+    train(small_dataset, small_summary, preset, device=device, checkpoint=path, on_progress=lambda _: None)
+    return path

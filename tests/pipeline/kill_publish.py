@@ -1,0 +1,133 @@
+"""Kills a publishing process with SIGKILL before every single line that it runs, and looks at what it left.
+
+`python -m tests.pipeline.kill_publish FOLDER`; a program of its own, since it forks, which a process with threads
+should not. Prints what it did as JSON; fails with an assertion at the first thing that is wrong.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from pipeline import publish as publish_module
+from pipeline import repository as repository_module
+from pipeline.publish import publish
+from pipeline.repository import ModelRepository
+from protos.artifact.v1.manifest_pb2 import Manifest
+from serving.manifest import parse_current, read_version
+from serving.session import CPU, Session
+
+VERSIONS = Path(__file__).parents[1] / "serving" / "versions"
+WATCHED = {publish_module.__file__, repository_module.__file__}
+
+
+def description(version: int) -> Manifest:
+    """What describes one of the two real versions."""
+    manifest = ModelRepository(VERSIONS).manifest(version)
+    for name in ("schema", "version", "parent_version", "files", "created"):
+        manifest.ClearField(name)
+    return manifest
+
+
+def publish_until(repository: Path, line_count: int) -> bool:
+    """Publish version 2 in a fork that is killed before its line `line_count`; say whether it was killed."""
+    child = os.fork()
+    if child == 0:
+        lines_left = line_count
+
+        def trace(frame: FrameType, event: str, _argument: object) -> object:
+            nonlocal lines_left
+            if frame.f_code.co_filename not in WATCHED:
+                return None
+            if event == "line":
+                lines_left -= 1
+                if lines_left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)  # type: ignore[arg-type]
+        publish(repository, VERSIONS / "2", description(2))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0
+    return False
+
+
+def read_on(model: Path, stop: "multiprocessing.synchronize.Event", results: "multiprocessing.Queue[object]") -> None:
+    """Load whatever CURRENT names, over and over, as serving does; put the versions, or what went wrong."""
+    loaded: list[int] = []
+    try:
+        while not stop.is_set():
+            try:
+                content = (model / "CURRENT").read_bytes()
+            except FileNotFoundError:
+                continue  # between two rounds, when the folder is laid anew
+            version = read_version(model, parse_current(content))
+            Session(version, provider=CPU, threads=1).check_known_answers(version.known_answers)
+            loaded.append(version.manifest.version)
+    except Exception as error:
+        results.put(repr(error))
+    else:
+        results.put(loaded)
+
+
+def look(repository: Path) -> int:
+    """Check that what a killed writer left is whole; return the version that is current."""
+    model = ModelRepository(repository / "digits")
+    current = parse_current((model.directory / "CURRENT").read_bytes())
+    assert current.version in (1, 2)
+    for version in model.versions():  # whatever bears a number is whole, current or not
+        manifest = model.manifest(version)
+        assert {file.path for file in manifest.files} == {"model.onnx", "known_answers.npz"}
+        for file in manifest.files:
+            assert repository_module.sha256_of(model.path(version) / file.path) == file.sha256
+    return current.version
+
+
+def finish(repository: Path) -> None:
+    """The next run completes what was begun, once, and leaves nothing over."""
+    publication = publish(repository, VERSIONS / "2", description(2))
+    model = ModelRepository(repository / "digits")
+    assert publication.current_version == publication.version == 2
+    assert model.versions() == [1, 2]
+    assert [(entry.event, entry.version) for entry in model.history()] == [("publish", 1), ("publish", 2)]
+    assert model.current().generation == 2
+    assert not list((model.directory / ".staging").glob("*"))
+
+
+def main(folder: Path) -> None:
+    """Kill before line 1, 2, 3 ... until the writer comes through."""
+    first = folder / "first"
+    publish(first, VERSIONS / "1", description(1))
+    kills = 0
+    loads: list[int] = []
+    while True:
+        repository = folder / f"round-{kills}"
+        shutil.copytree(first, repository)
+        stop, results = multiprocessing.Event(), multiprocessing.Queue()
+        reader = multiprocessing.Process(target=read_on, args=(repository / "digits", stop, results))
+        reader.start()
+        was_killed = publish_until(repository, kills + 1)
+        look(repository)
+        finish(repository)
+        stop.set()
+        loaded = results.get(timeout=30)
+        reader.join()
+        assert isinstance(loaded, list), loaded
+        loads += loaded
+        shutil.rmtree(repository)
+        if not was_killed:
+            break
+        kills += 1
+    print(json.dumps({"kills": kills, "loads": len(loads), "loaded_versions": sorted(set(loads))}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,105 @@
+"""A data set is looked at before anything is trained on it, and a bad file is named with its fault."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.check import DataSummary, check
+from pipeline.dataset import IMAGES, LABELS, Dataset, load_split
+from pipeline.errors import DataError
+from pipeline.fetch import fetch
+from tests.pipeline.idx_files import Arrays, encode_idx, write_folder
+
+# Two black and two white images of 4 x 4 pixels, and one grey image of each class to test with.
+TINY: Arrays = {
+    IMAGES["train"]: np.array([0, 0, 255, 255], np.uint8)[:, None, None] * np.ones((4, 4, 4), np.uint8),
+    LABELS["train"]: np.array([0, 0, 1, 2], np.uint8),
+    IMAGES["test"]: np.full((3, 4, 4), 128, np.uint8),
+    LABELS["test"]: np.array([0, 1, 2], np.uint8),
+}
+
+
+@pytest.fixture
+def dataset_of(tmp_path: Path) -> Callable[[Arrays], Dataset]:
+    """A function that makes a data set of arrays."""
+    return lambda arrays: fetch(write_folder(tmp_path / "data", arrays), download=False, cache=tmp_path)
+
+
+def test_mnist_is_what_everybody_says(mnist: Dataset) -> None:
+    """The counts, the mean and the deviation are the known ones of MNIST."""
+    summary = check(mnist, classes=10, size=28)
+    assert summary == DataSummary(
+        train_count=60_000,
+        test_count=10_000,
+        height=28,
+        width=28,
+        label_counts=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+        mean=0.1307,
+        std=0.3081,
+    )
+
+
+def test_a_data_set_worked_by_hand(dataset_of: Callable[[Arrays], Dataset]) -> None:
+    """Half black and half white has mean and deviation one half; the test images do not count."""
+    summary = check(dataset_of(TINY), classes=3, size=4)
+    assert summary == DataSummary(4, 3, 4, 4, label_counts=(2, 1, 1), mean=0.5, std=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        pytest.param(
+            LABELS["train"], np.array([0, 1, 2], np.uint8), "holds 3 labels; expected 4", id="a label too few"
+        ),
+        pytest.param(
+            LABELS["test"], np.array([0, 1, 2, 0], np.uint8), "holds 4 labels; expected 3", id="a label too many"
+        ),
+        pytest.param(
+            LABELS["train"], np.array([0, 1, 2, 3], np.uint8), "label 3 is 3; expected 0 to 2", id="an unknown label"
+        ),
+        pytest.param(
+            LABELS["train"], np.array([0, 0, 2, 2], np.uint8), "has no image of class 1", id="a class to learn missing"
+        ),
+        pytest.param(
+            LABELS["test"], np.array([0, 1, 1], np.uint8), "has no image of class 2", id="a class to test missing"
+        ),
+        pytest.param(LABELS["test"], TINY[IMAGES["test"]], "holds images .*; expected labels", id="images as labels"),
+        pytest.param(IMAGES["train"], TINY[LABELS["train"]], "holds labels .*; expected images", id="labels as images"),
+        pytest.param(
+            IMAGES["train"], np.ones((4, 4, 5), np.uint8), "images of 4 x 5 pixels; expected 4 x 4", id="wide"
+        ),
+        pytest.param(
+            IMAGES["test"], np.ones((3, 8, 8), np.uint8), "images of 8 x 8 pixels; expected 4 x 4", id="large"
+        ),
+        pytest.param(IMAGES["test"], np.ones((0, 4, 4), np.uint8), "holds no image", id="no image"),
+        pytest.param(IMAGES["train"], np.ones((4, 4, 4), np.uint8), "about the same grey", id="nothing to see"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_fault(
+    dataset_of: Callable[[Arrays], Dataset], name: str, array: np.ndarray, message: str
+) -> None:
+    """Whatever is wrong with one file, the message starts with its path and says what was expected."""
+    dataset = dataset_of({**TINY, name: array})
+    with pytest.raises(DataError, match=message) as caught:
+        check(dataset, classes=3, size=4)
+    assert str(caught.value).startswith(f"{dataset.folder / name}: ")
+
+
+def test_a_file_changed_since_the_fetch_is_refused(dataset_of: Callable[[Arrays], Dataset]) -> None:
+    """Bytes other than those fetched stop every later step, good as the file may be in itself."""
+    dataset = dataset_of(TINY)
+    name = LABELS["test"]
+    (dataset.folder / name).write_bytes(encode_idx(np.array([2, 1, 0], np.uint8)))
+    with pytest.raises(DataError, match=rf"{name}: its sha256 is .*; expected .* as fetched; fetch again"):
+        load_split(dataset, "test", torch.device("cpu"))
+
+
+def test_a_split_is_tensors_on_the_device(dataset_of: Callable[[Arrays], Dataset], cpu: torch.device) -> None:
+    """Images come as uint8, labels as int64, in the order of the files."""
+    split = load_split(dataset_of(TINY), "train", cpu)
+    assert (split.images.dtype, tuple(split.images.shape)) == (torch.uint8, (4, 4, 4))
+    assert split.images[:, 0, 0].tolist() == [0, 0, 255, 255]
+    assert (split.labels.dtype, split.labels.tolist()) == (torch.int64, [0, 0, 1, 2])

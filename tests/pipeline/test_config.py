@@ -1,0 +1,122 @@
+"""Presets are read strictly, and every fault of one is told at once."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.config import load_preset, preset_names
+from pipeline.errors import ConfigError
+
+VALID = """
+description = "for a test"
+[network]
+taps = [1]
+features = [1, 2]
+sizes = [4, 2]
+classes = 3
+pooling = "max"
+initialisation = "scaled"
+[training]
+optimizer = "adamw"
+schedule = "one-cycle"
+learning_rate = 0.1
+weight_decay = 0
+batch_size = 8
+epochs = 2
+seed = 1
+"""
+
+
+def _write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_that_comes_with_the_program_loads(name: str) -> None:
+    """Each shipped preset loads under its name and says in a comment and a sentence what it is for."""
+    preset = load_preset(name)
+    assert preset.name == name
+    assert preset.description
+
+
+def test_the_two_presets_train_the_same_network() -> None:
+    """The lab's preset and the default differ in the start and the training, not in the layers."""
+    assert preset_names() == ["default", "lab"]
+    assert load_preset("lab").network.spec == load_preset("default").network.spec
+
+
+def test_lab_preset_is_the_notebooks_recipe() -> None:
+    """The lab preset holds the numbers of Task 5."""
+    training = load_preset("lab").training
+    assert (training.optimizer, training.schedule) == ("sgd", "constant")
+    assert (training.learning_rate, training.batch_size, training.epochs) == (0.01, 128, 5)
+
+
+@pytest.mark.parametrize("kind", [str, Path], ids=["as text", "as a path"])
+def test_a_file_of_ones_own_loads_under_the_files_name(tmp_path: Path, kind: type[str | Path]) -> None:
+    """A path to a TOML file gives a preset with the name of the file."""
+    preset = load_preset(kind(_write(tmp_path, VALID)))
+    assert preset.name == "mine"
+    assert preset.network.spec.sizes == (4, 2)
+
+
+@pytest.mark.parametrize("key", ["epochs", "seed"])
+def test_a_preset_cannot_be_changed(key: str) -> None:
+    """A preset is a frozen value."""
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(load_preset("lab").training, key, 6)
+
+
+def test_an_unknown_preset_is_told_the_known_ones() -> None:
+    """A name that is no preset lists those that are."""
+    with pytest.raises(ConfigError, match=r"no preset 'labs'; expected default, lab, or the path of a \.toml file"):
+        load_preset("labs")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param("epochs = 2", "epochs = 0", "training.epochs = 0: it should be greater than", id="too few epochs"),
+        pytest.param("epochs = 2", 'epochs = "2"', "training.epochs = '2': it should be a valid integer", id="text"),
+        pytest.param("epochs = 2", "epochs = true", "training.epochs = True: it should be a valid int", id="a truth"),
+        pytest.param("epochs = 2", "", "training.epochs is missing", id="missing key"),
+        pytest.param("seed = 1", "seed = -1", "training.seed = -1", id="negative seed"),
+        pytest.param("= 0.1", "= nan", "training.learning_rate = nan: it should be a finite", id="not a number"),
+        pytest.param("= 0.1", "= -0.1", "training.learning_rate = -0.1: it should be greater", id="negative rate"),
+        pytest.param('"adamw"', '"adam"', "training.optimizer = 'adam': it should be 'sgd' or 'adamw'", id="no choice"),
+        pytest.param("epochs = 2", "epoch = 2", "training.epoch is not a known key; did you mean epochs", id="typo"),
+        pytest.param("seed = 1", "seed = 1\ncolour = 1", "training.colour is not a known key; expected", id="odd key"),
+        pytest.param("[training]", "[trainings]", "trainings is not a known key; did you mean training", id="section"),
+        pytest.param("taps = [1]", "taps = [1.5]", r"network.taps.0 = 1.5: it should be a valid int", id="half a tap"),
+        pytest.param("taps = [1]", "taps = [1, 1]", "network: features must have one", id="lengths do not fit"),
+        pytest.param("[4, 2]", "[4, 3]", "network: sizes must each divide the one before", id="sizes do not divide"),
+        pytest.param("[1, 2]", "[3, 2]", "network: features starts with 3; images are grey", id="coloured images"),
+        pytest.param("taps = [1]", "taps = [1", "cannot be read: ", id="no TOML"),
+    ],
+)
+def test_a_fault_is_named_with_key_value_and_expectation(tmp_path: Path, old: str, new: str, message: str) -> None:
+    """A fault names the file, the key, the value and what was expected."""
+    assert VALID.count(old) == 1
+    path = _write(tmp_path, VALID.replace(old, new))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_preset(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    """Three faults in two sections come in one message."""
+    text = VALID.replace("epochs = 2", "epochs = 0").replace("seed = 1", "sead = 1").replace("classes = 3", "")
+    with pytest.raises(ConfigError) as caught:
+        load_preset(_write(tmp_path, text))
+    for fault in ("training.epochs = 0", "training.sead is not a known key", "network.classes is missing"):
+        assert fault in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """A path to nothing is a ConfigError that names it."""
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read"):
+        load_preset(tmp_path / "none.toml")

@@ -1,0 +1,44 @@
+"""The device is the one asked for, or the flow stops."""
+
+import pytest
+import torch
+
+from pipeline.device import choose_device, describe_device
+from pipeline.errors import DeviceError
+
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
+
+
+def test_cpu_is_the_cpu() -> None:
+    """The CPU can always be had, GPU or not."""
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@without_gpu
+def test_auto_takes_what_is_there() -> None:
+    """Without a GPU, auto is the CPU."""
+    assert choose_device("auto") == torch.device("cpu")
+
+
+@without_gpu
+def test_cuda_without_a_gpu_stops() -> None:
+    """Who asks for CUDA where there is none is told so, and never trains on the CPU instead."""
+    with pytest.raises(DeviceError, match="cuda was asked for, but torch finds no usable GPU; use --device cpu"):
+        choose_device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="here is no GPU")
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_gpu_is_taken(name: str) -> None:
+    """With a GPU, auto and cuda are the GPU, and its description names it."""
+    device = choose_device("auto" if name == "auto" else "cuda")
+    assert device.type == "cuda"
+    assert describe_device(device) == f"cuda: {torch.cuda.get_device_name()}"
+
+
+def test_the_description_names_the_hardware(cpu: torch.device) -> None:
+    """The description of the CPU says more than its type."""
+    kind, _, model = describe_device(cpu).partition(": ")
+    assert kind == "cpu"
+    assert model

@@ -1,0 +1,173 @@
+"""Publishing: whole or not at all, once, under numbers that are never used twice."""
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PublishError
+from pipeline.publish import Publication, publish
+from pipeline.repository import ModelRepository, sha256_of
+from protos.artifact.v1.manifest_pb2 import Manifest
+from tests.programs import ROOT
+
+
+def candidate(folder: Path, content: str) -> Path:
+    """A candidate whose model is this text: publishing looks at bytes only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.onnx").write_text(content)
+    (folder / "known_answers.npz").write_text(f"answers of {content}")
+    return folder
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository that is not there yet."""
+    return tmp_path / "deep" / "repository"
+
+
+def publish_text(repository: Path, content: str, **description: object) -> Publication:
+    """Publish a candidate with this content."""
+    folder = candidate(repository.parent / "candidate", content)
+    return publish(repository, folder, Manifest(model_name="digits", **{"labels": ["a", "b"], **description}))
+
+
+def test_the_first_version_is_1_and_current(repository: Path) -> None:
+    """The folder is made, CURRENT names the version and the hash of its manifest."""
+    publication = publish_text(repository, "one")
+    assert publication == Publication(1, repository / "digits" / "1", is_new=True, current_version=1)
+    current = json.loads((repository / "digits" / "CURRENT").read_text())
+    assert current == {"version": 1, "sha256": sha256_of(publication.path / "manifest.json"), "generation": 1}
+
+
+def test_the_manifest_lists_every_other_file_with_hash_and_size(repository: Path) -> None:
+    """So that a reader can prove every byte."""
+    path = publish_text(repository, "one").path
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    assert {file["path"] for file in files} == {entry.name for entry in path.iterdir()} - {"manifest.json"}
+    for file in files:
+        assert file["sha256"] == sha256_of(path / file["path"])
+        assert file["size_bytes"] == (path / file["path"]).stat().st_size
+
+
+def test_another_model_is_the_next_version_and_knows_its_parent(repository: Path) -> None:
+    """Numbers rise, generations rise, the one before is named."""
+    publish_text(repository, "one")
+    second = publish_text(repository, "two")
+    model = ModelRepository(repository / "digits")
+    assert (second.version, second.is_new) == (2, True)
+    assert model.manifest(2).parent_version == 1
+    assert (model.current().previous, model.current().generation) == (1, 2)
+
+
+def test_the_same_model_is_published_once(repository: Path) -> None:
+    """Publishing it again names the version that is there, and writes nothing."""
+    first = publish_text(repository, "one")
+    before = (repository / "digits" / "CURRENT").read_bytes(), (repository / "digits" / "HISTORY.jsonl").read_bytes()
+    again = publish_text(repository, "one")
+    after = (repository / "digits" / "CURRENT").read_bytes(), (repository / "digits" / "HISTORY.jsonl").read_bytes()
+    assert again == Publication(1, first.path, is_new=False, current_version=1)
+    assert before == after
+
+
+def test_the_same_model_with_other_labels_is_another_version(repository: Path) -> None:
+    """Labels are part of what is served."""
+    publish_text(repository, "one")
+    assert publish_text(repository, "one", labels=["x", "y"]).version == 2
+
+
+def test_publishing_again_does_not_undo_a_rollback(repository: Path) -> None:
+    """A scheduled run that makes the same model again leaves CURRENT where a person put it."""
+    publish_text(repository, "one")
+    publish_text(repository, "two")
+    model = ModelRepository(repository / "digits")
+    with model.writing():
+        model.point_at(1, "rollback")
+    assert publish_text(repository, "two").current_version == 1
+
+
+def test_a_damaged_version_is_not_taken_for_the_same(repository: Path) -> None:
+    """The bytes on the disk decide, not what the manifest says of them."""
+    path = publish_text(repository, "one").path / "model.onnx"
+    path.chmod(0o644)
+    path.write_text("rotten")
+    assert publish_text(repository, "one").version == 2
+
+
+def test_a_number_is_never_used_twice(repository: Path) -> None:
+    """Even when its directory has been removed since."""
+    publish_text(repository, "one")
+    publish_text(repository, "two")
+    shutil.rmtree(repository / "digits" / "2")
+    assert publish_text(repository, "three").version == 3
+
+
+def test_every_change_of_current_is_in_the_history(repository: Path) -> None:
+    """One line each, in order."""
+    for content in ("one", "two"):
+        publish_text(repository, content)
+    entries = ModelRepository(repository / "digits").history()
+    assert [(entry.event, entry.version, entry.generation) for entry in entries] == [
+        ("publish", 1, 1),
+        ("publish", 2, 2),
+    ]
+
+
+def test_published_files_are_read_only(repository: Path) -> None:
+    """Nobody edits what is published by accident, and every user may read it."""
+    for path in publish_text(repository, "one").path.iterdir():
+        assert path.stat().st_mode & 0o777 == 0o444
+
+
+def test_ten_runs_at_once_publish_ten_versions(repository: Path) -> None:
+    """The lock orders them; no number is lost or doubled."""
+    results = []
+
+    def one_run(index: int) -> None:
+        folder = candidate(repository.parent / f"candidate-{index}", f"model {index}")
+        results.append(publish(repository, folder, Manifest(model_name="digits")).version)
+
+    threads = [threading.Thread(target=one_run, args=(index,)) for index in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    model = ModelRepository(repository / "digits")
+    assert sorted(results) == model.versions() == list(range(1, 11))
+    assert [entry.generation for entry in model.history()] == list(range(1, 11))
+
+
+def test_a_repository_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
+    """A file stands where the folder should be."""
+    (tmp_path / "repository").write_text("")
+    with pytest.raises(PublishError, match=r"repository.*: cannot be written"):
+        publish_text(tmp_path / "repository", "one")
+
+
+def test_a_torn_history_line_is_repaired(repository: Path) -> None:
+    """A writer that was killed while it appended."""
+    publish_text(repository, "one")
+    with (repository / "digits" / "HISTORY.jsonl").open("a") as file:
+        file.write('{"event": "publ')
+    publish_text(repository, "two")
+    assert [entry.version for entry in ModelRepository(repository / "digits").history()] == [1, 2]
+
+
+def test_kill_9_at_every_step_leaves_the_old_version_and_no_half_one(tmp_path: Path) -> None:
+    """The writer is really killed before every line that it runs, with a reader that loads in a loop beside it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pipeline.kill_publish", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["kills"] > 80
+    assert report["loads"] > report["kills"]
+    assert set(report["loaded_versions"]) == {1, 2}
