@@ -138,7 +138,14 @@ class ModelRepository:
 
 def to_json(message: Message, indent: int | None = 2) -> bytes:
     """A message of the contract as it stands in a file, with a newline at its end."""
-    return f"{json_format.MessageToJson(message, preserving_proto_field_name=True, indent=indent)}\n".encode()
+    text = json_format.MessageToJson(
+        message,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,  # a seed of 0 is a seed
+        sort_keys=True,
+        indent=indent,
+    )
+    return f"{text}\n".encode()
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -60,6 +60,7 @@ def train(
     On a CPU the same preset, data and number of threads give the same bytes.
     """
     training = preset.training
+    _fix_thread_count()
     split = load_split(dataset, "train", device)
     classifier = _initial_classifier(preset, summary, device)
     start = time.perf_counter()
@@ -74,6 +75,14 @@ def train(
         device=describe_device(device),
         duration_s=duration_s,
     )
+
+
+def _fix_thread_count() -> None:
+    """Keep MKL from choosing anew, call by call, how many threads share a sum: its result depends on it.
+
+    Only an explicit number ends that choice (MKL_DYNAMIC); without one, 1 of 30 runs here ended in other bytes.
+    """
+    torch.set_num_threads(torch.get_num_threads())
 
 
 def _initial_classifier(preset: Preset, summary: DataSummary, device: torch.device) -> ImageClassifier:

@@ -1,6 +1,7 @@
 """The table of who may import whom (docs/architecture.md), as a contract that import-linter checks."""
 
 import sys
+from typing import cast
 
 from grimp import ImportGraph
 from importlinter import Contract, ContractCheck, fields, output
@@ -12,10 +13,12 @@ class AllowedImports(Contract):
     package = fields.StringField()
     allowed = fields.ListField(subfield=fields.StringField())
 
-    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002, FBT001 - import-linter's signature
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002 - import-linter's signature
         """Find every import that the list does not have."""
-        welcome = {self.package, *self.allowed}
-        modules = [self.package, *graph.find_descendants(self.package)]
+        # A contract's fields are descriptors: on an instance they are the values of pyproject.toml.
+        package, allowed = cast("str", self.package), cast("list[str]", self.allowed)
+        welcome = {package, *allowed}
+        modules = [package, *graph.find_descendants(package)]
         broken = sorted(
             (module, imported)
             for module in modules

@@ -5,11 +5,13 @@ should not. Prints what it did as JSON; fails with an assertion at the first thi
 """
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
+from multiprocessing import get_context
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 
@@ -60,7 +62,7 @@ def publish_until(repository: Path, line_count: int) -> bool:
     return False
 
 
-def read_on(model: Path, stop: "multiprocessing.synchronize.Event", results: "multiprocessing.Queue[object]") -> None:
+def read_on(model: Path, stop: Event, results: "Queue[list[int] | str]") -> None:
     """Load whatever CURRENT names, over and over, as serving does; put the versions, or what went wrong."""
     loaded: list[int] = []
     try:
@@ -104,6 +106,7 @@ def finish(repository: Path) -> None:
 
 def main(folder: Path) -> None:
     """Kill before line 1, 2, 3 ... until the writer comes through."""
+    processes = get_context("fork")
     first = folder / "first"
     publish(first, VERSIONS / "1", description(1))
     kills = 0
@@ -111,8 +114,9 @@ def main(folder: Path) -> None:
     while True:
         repository = folder / f"round-{kills}"
         shutil.copytree(first, repository)
-        stop, results = multiprocessing.Event(), multiprocessing.Queue()
-        reader = multiprocessing.Process(target=read_on, args=(repository / "digits", stop, results))
+        stop = processes.Event()
+        results: Queue[list[int] | str] = processes.Queue()
+        reader = processes.Process(target=read_on, args=(repository / "digits", stop, results))
         reader.start()
         was_killed = publish_until(repository, kills + 1)
         look(repository)

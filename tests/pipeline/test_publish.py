@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,10 +31,10 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "repository"
 
 
-def publish_text(repository: Path, content: str, **description: object) -> Publication:
+def publish_text(repository: Path, content: str, labels: Sequence[str] = ("a", "b")) -> Publication:
     """Publish a candidate with this content."""
     folder = candidate(repository.parent / "candidate", content)
-    return publish(repository, folder, Manifest(model_name="digits", **{"labels": ["a", "b"], **description}))
+    return publish(repository, folder, Manifest(model_name="digits", labels=labels))
 
 
 def test_the_first_version_is_1_and_current(repository: Path) -> None:
@@ -41,7 +42,8 @@ def test_the_first_version_is_1_and_current(repository: Path) -> None:
     publication = publish_text(repository, "one")
     assert publication == Publication(1, repository / "digits" / "1", is_new=True, current_version=1)
     current = json.loads((repository / "digits" / "CURRENT").read_text())
-    assert current == {"version": 1, "sha256": sha256_of(publication.path / "manifest.json"), "generation": 1}
+    digest = sha256_of(publication.path / "manifest.json")
+    assert current == {"version": 1, "sha256": digest, "previous": 0, "generation": 1}
 
 
 def test_the_manifest_lists_every_other_file_with_hash_and_size(repository: Path) -> None:

@@ -1,0 +1,77 @@
+# Everything that a person or CI runs. `make` alone lists it.
+PYTHON ?= python3
+VENV := .venv
+SERVING_VENV := .venv-serving
+BIN := $(VENV)/bin
+# The lock names every package, so nothing is left to resolve; pip's own resolver stumbles over extras with hashes.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo check test lint types imports protos protos-lint test-serving check-slow check-gpu bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+env: $(VENV)/installed  ## make the environment, .venv
+
+$(VENV)/installed: requirements/dev.txt
+	@echo "making the environment in $(VENV) (several GB of packages, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(INSTALL) -r requirements/dev.txt
+	@$(BIN)/python -m pip check
+	@touch $@
+
+$(SERVING_VENV)/installed: requirements/serving.txt requirements/test.txt
+	@echo "making the environment in $(SERVING_VENV), without torch"
+	@test -x $(SERVING_VENV)/bin/python || $(PYTHON) -m venv $(SERVING_VENV)
+	@$(SERVING_VENV)/bin/python $(INSTALL) -r requirements/serving.txt -r requirements/test.txt
+	@$(SERVING_VENV)/bin/python -m pip check
+	@touch $@
+
+demo: env  ## the whole path: train, prove, publish, serve, classify 10,000 images
+	@$(BIN)/python -m scripts.demo
+
+check: lint types imports protos-lint test test-serving  ## everything that a machine can judge
+
+test: env  ## all tests, in random order, in parallel
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
+
+test-serving: $(SERVING_VENV)/installed  ## serving's tests where torch is not installed
+	$(SERVING_VENV)/bin/python -m pytest tests/serving -n auto
+
+lint: env  ## style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: env  ## strict types
+	$(BIN)/mypy
+
+imports: env  ## who may import whom
+	$(BIN)/lint-imports
+
+protos-lint: env
+	$(BIN)/buf lint
+
+protos: env  ## generate the code of the protos anew
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $$(find protos -name '*.proto')
+
+bench: env  ## every benchmark, with ratios and the machine
+	$(BIN)/python -m tests.benchmarks.bench_training
+	$(BIN)/python -m tests.benchmarks.bench_presets
+
+check-slow: check  ## what takes minutes
+	$(BIN)/python -m pytest -m slow
+
+check-gpu: env  ## the tests that need an NVIDIA card
+	$(BIN)/python -m pytest -m gpu -ra
+
+lock: env  ## resolve the packages of pyproject.toml anew
+	$(BIN)/$(LOCK) --extra serving --extra pipeline --group dev -o requirements/dev.txt
+	$(BIN)/$(LOCK) --extra serving --constraint requirements/dev.txt -o requirements/serving.txt
+	$(BIN)/$(LOCK) --extra pipeline --constraint requirements/dev.txt -o requirements/pipeline.txt
+	$(BIN)/$(LOCK) --group test --constraint requirements/dev.txt -o requirements/test.txt
+
+clean:  ## remove what the targets made, the model repository excepted
+	rm -rf $(VENV) $(SERVING_VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis runs

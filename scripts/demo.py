@@ -1,0 +1,82 @@
+"""The whole path on real data: run the flow, serve what it published, classify all test images. `make demo`."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "data" / "mnist" / "t10k-images-idx3-ubyte.gz"
+LABELS = ROOT / "data" / "mnist" / "t10k-labels-idx1-ubyte.gz"
+BATCH = "256"
+STOP_S = 30
+
+console = Console()
+
+
+def main() -> int:
+    """Run the demo; 0 when every step did what it should, else the exit code of the one that did not."""
+    try:
+        console.rule("1. the flow: fetch, check, train, evaluate, export, verify, publish")
+        run = program("pipeline", "run")
+        console.rule("2. the server, on what was published")
+        with server() as address:
+            console.print(f"serving on {address}")
+            console.rule("3. ten thousand test images through the Python client")
+            answers = program(
+                "serving", "classify", str(IMAGES), "--labels", str(LABELS), "--batch", BATCH, "--server", address
+            )
+    except subprocess.CalledProcessError as error:
+        return int(error.returncode) or 1
+    summarise(run, answers)
+    return 0
+
+
+def program(*arguments: str) -> dict[str, Any]:
+    """Run one of our programs with its progress on the terminal; return what it printed as JSON."""
+    command = [sys.executable, "-m", *arguments, "--json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A server on a free port, drained at the end; gives its address."""
+    command = [sys.executable, "-m", "serving", "serve", "--port", "0", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                raise subprocess.CalledProcessError(process.wait(STOP_S), command)
+            yield json.loads(line)["address"]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(STOP_S)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def summarise(run: dict[str, Any], answers: dict[str, Any]) -> None:
+    """Print what a person wants to know at the end."""
+    console.rule("done")
+    news = "published now" if run["is_new"] else "was there already: nothing changed"
+    table = Table(show_header=False)
+    table.add_row("model version", f"{', '.join(map(str, answers['model_versions']))} ({news})")
+    table.add_row("provider", ", ".join(answers["providers"]))
+    table.add_row("speed", f"{answers['images_per_second']} images/s, one caller, {BATCH} images a call")
+    table.add_row("version directory", run["path"])
+    table.add_row("try next", "python -m serving serve, then python -m serving classify PATH (see README.md)")
+    console.print(f"accuracy: {100 * answers['accuracy']:.2f} %", style="bold green")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

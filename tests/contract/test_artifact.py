@@ -1,0 +1,77 @@
+"""The version directory: what the pipeline publishes is what serving loads, and what the tests' copies hold."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline.publish
+import pipeline.repository
+import serving.manifest
+from pipeline.config import PRESETS
+from pipeline.run import Outcome, Request, run
+from serving.manifest import parse_current, read_version
+from serving.session import CPU, Session
+from tests.programs import ROOT
+
+COPIES = ROOT / "tests" / "serving" / "versions"
+
+
+@pytest.fixture(scope="module")
+def outcome(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run on a small part of MNIST."""
+    folder = tmp_path_factory.mktemp("run")
+    preset = folder / "short.toml"
+    preset.write_text((PRESETS / "default.toml").read_text().replace("epochs = 5", "epochs = 1"))
+    return run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder))
+
+
+def keys(value: Any) -> Any:
+    """The names of every field, nested; the first element stands for a list."""
+    if isinstance(value, dict):
+        return {name: keys(inner) for name, inner in value.items()}
+    return [keys(inner) for inner in value[:1]] if isinstance(value, list) else type(value).__name__
+
+
+def test_serving_loads_what_the_pipeline_published(outcome: Outcome) -> None:
+    """Hashes, signature and known answers hold on the other side of the contract."""
+    model = outcome.publication.path.parent
+    version = read_version(model, parse_current((model / "CURRENT").read_bytes()))
+    Session(version, provider=CPU, threads=1).check_known_answers(version.known_answers)
+
+
+def test_both_sides_use_the_same_names() -> None:
+    """Two programs that share no code agree on the files."""
+    for name in ("CURRENT", "MANIFEST", "MODEL", "KNOWN_ANSWERS"):
+        assert getattr(pipeline.repository, name) == getattr(serving.manifest, name)
+    assert pipeline.publish.SCHEMA == serving.manifest.SCHEMA
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_the_copies_that_servings_tests_serve_are_like_todays(outcome: Outcome, version: str) -> None:
+    """Same files, same fields: else `python -m tests.serving.make_versions` makes them anew."""
+    copy = COPIES / version
+    assert {path.name for path in copy.iterdir()} == {path.name for path in outcome.publication.path.iterdir()}
+    theirs, ours = (json.loads((path / "manifest.json").read_text()) for path in (copy, outcome.publication.path))
+    assert keys(theirs) == keys(ours)
+
+
+def test_the_manifest_tells_how_the_version_came_to_be(outcome: Outcome) -> None:
+    """Config, data, code, packages, quality and the verdicts of the gates."""
+    manifest = json.loads((outcome.publication.path / "manifest.json").read_text())
+    assert manifest["schema"] == "artifact/v1"
+    assert manifest["config"]["training"]["epochs"] == 1
+    assert manifest["evaluation"]["accuracy"] == outcome.evaluation.accuracy
+    assert manifest["data"]["train_count"] == 4000
+    assert len(manifest["data"]["payload_sha256"]) == 4
+    assert {"torch", "onnx", "numpy"} <= set(manifest["packages"])
+    assert manifest["verdicts"][0]["passed"] is True
+    assert sum(manifest["evaluation"]["confusion"]) == 1000
+
+
+def test_triton_would_find_the_model_where_it_looks(outcome: Outcome) -> None:
+    """`<repository>/<model>/<version>/model.onnx`, numbers for versions, hidden names for the rest."""
+    path = outcome.publication.path
+    assert (path / "model.onnx").is_file()
+    assert (path.name, path.parent.name) == ("1", "digits")
