@@ -179,7 +179,6 @@ def _runs(path: Path) -> Mapping[str, Run]:
     onnxruntime lists what it was built with and falls back to the CPU in silence: only the session tells the truth.
     """
     onnxruntime.set_default_logger_severity(4)
-    onnxruntime.preload_dlls()
     runs = {}
     for provider in PROVIDERS:
         if provider in onnxruntime.get_available_providers():

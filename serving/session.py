@@ -2,7 +2,9 @@
 
 import base64
 import logging
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Literal
 
 import numpy as np
@@ -118,7 +120,9 @@ def execution_provider(provider: Provider) -> str:
 def _cuda_fault() -> str | None:
     if CUDA not in onnxruntime.get_available_providers():
         return "this onnxruntime is built without CUDA (onnxruntime-gpu is)"
-    onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels, where there are any
+    with redirect_stdout(StringIO()) as said:  # it prints what it misses, and stdout is for what scripts read
+        onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels, where there are any
+    log.debug("loading CUDA: %s", said.getvalue().strip() or "nothing missed")
     if onnxruntime.InferenceSession(_PROBE, providers=[CUDA]).get_providers()[0] != CUDA:
         return "onnxruntime cannot use CUDA here (it needs an NVIDIA driver, CUDA 13 and cuDNN 9)"
     return None
