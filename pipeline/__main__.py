@@ -3,8 +3,9 @@
 import argparse
 import json
 import os
+import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import get_args
 
@@ -21,28 +22,29 @@ from pipeline.run import Outcome, Request, run
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
-    request = Request(
-        options.repository,
-        options.model,
-        options.preset,
-        options.device,
-        options.dataset,
-        options.download,
-        options.cache,
-    )
+    names = (field.name for field in fields(Request))
+    request = Request(**{name: getattr(options, name) for name in names})
     try:
         outcome = _run_plain(request) if options.no_prefect else _run_flow(request)
     except PipelineError as error:
-        print(f"pipeline: {error}", file=sys.stderr)
-        return 1
+        return _fail(str(error))
     except KeyboardInterrupt:
-        print("pipeline: interrupted; nothing was published", file=sys.stderr)
-        return 1
+        return _fail("interrupted")
+    except Exception as error:
+        if options.debug:
+            raise
+        reason = str(error).strip().splitlines() or ["no reason given"]
+        return _fail(f"{type(error).__name__}: {reason[0]} (--debug shows where)")
     if options.json:
         print(json.dumps(summary.as_json(outcome)))
     else:
         Console().print(summary.table(outcome))
     return 0
+
+
+def _fail(reason: str) -> int:
+    print(f"pipeline: {reason}", file=sys.stderr)
+    return 1
 
 
 def _run_plain(request: Request) -> Outcome:
@@ -79,7 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         help="model repository (default: %(default)s)",
     )
     command.add_argument(
-        "--model", default=default.model, metavar="NAME", help="the model in it (default: %(default)s)"
+        "--model",
+        type=_model_name,
+        default=default.model,
+        metavar="NAME",
+        help="the model in it (default: %(default)s)",
     )
     command.add_argument(
         "--preset",
@@ -102,8 +108,16 @@ def _parser() -> argparse.ArgumentParser:
         help="where downloads are kept (default: %(default)s)",
     )
     command.add_argument("--no-prefect", action="store_true", help="run the same steps without Prefect")
+    command.add_argument("--debug", action="store_true", help="show the traceback of an unexpected failure")
     command.add_argument("--json", action="store_true", help="print the summary as JSON")
     return parser
+
+
+def _model_name(text: str) -> str:
+    """A name that is one folder, as serving takes it."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
+        raise argparse.ArgumentTypeError(f"expected letters, digits, '_' and '-', came {text!r}")
+    return text
 
 
 if __name__ == "__main__":

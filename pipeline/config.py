@@ -51,7 +51,7 @@ class Training(_Section):
     weight_decay: float = Field(ge=0)
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
-    seed: int = Field(ge=0, lt=2**63)
+    seed: int = Field(ge=0, lt=2**31)  # as the manifest keeps it
 
 
 class Preset(_Section):

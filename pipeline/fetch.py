@@ -85,7 +85,7 @@ def _reported(dataset: Dataset, report: Report) -> Dataset:
 
 def _read_folder(folder: Path) -> Dataset:
     if not folder.is_dir():
-        raise FetchError(f"{folder}: is no folder; expected one that holds {', '.join(FILE_NAMES)}")
+        raise DataError(f"{folder}: is no folder; expected one that holds {', '.join(FILE_NAMES)}")
     sha256 = {name: read_idx(locate(folder, name)).sha256 for name in FILE_NAMES}
     return Dataset(name=folder.resolve().name, source="folder", folder=folder, sha256=sha256)
 

@@ -1,34 +1,41 @@
 """The run under Prefect: every step a task with a state, the result an artifact. Nothing else knows Prefect."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import flow, task
+from prefect import State, flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from pipeline import summary
 from pipeline.device import DeviceName
+from pipeline.errors import FetchError
 from pipeline.progress import show_progress
 from pipeline.run import Outcome, Request, run
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Only fetching meets a network; every other step would fail again as it failed before.
-RETRIES: Mapping[str, int] = {"fetch": 2}
+RETRIES = 2
+RETRY_DELAY_S = 5
 
 
-def as_task(function: Callable[P, R]) -> Callable[P, R]:
+def met_the_network(_task: object, _run: object, state: State[Any]) -> bool:
+    """Whether a step failed for want of a network; every other failure would come again."""
+    return isinstance(state.result(raise_on_failure=False), FetchError)
+
+
+def as_task(function: Callable[P, R], *, retry_delay_s: float = RETRY_DELAY_S) -> Callable[P, R]:
     """Make a Prefect task of a step: named after it, never cached (its arguments are paths and numbers)."""
     name = function.__name__
     decorate = task(
         name=name,
         task_run_name=name,
-        retries=RETRIES.get(name, 0),
-        retry_delay_seconds=5,
+        retries=RETRIES,
+        retry_delay_seconds=retry_delay_s,
         retry_jitter_factor=0.5,
+        retry_condition_fn=met_the_network,
         cache_policy=NO_CACHE,
         persist_result=False,
     )

@@ -65,6 +65,7 @@ def _evaluation(evaluation: Evaluation) -> manifest_pb2.Evaluation:
         image_count=evaluation.test_count,
         class_accuracies=evaluation.class_accuracy,
         confusion=[count for row in evaluation.confusion for count in row],
+        calibration_error=evaluation.calibration_error,
     )
 
 

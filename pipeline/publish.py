@@ -3,6 +3,7 @@
 A crash at any point leaves the old version live and no half version visible; the next run finishes or clears the rest.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,10 +61,16 @@ def _find_same(model: ModelRepository, candidate: Path, description: Manifest) -
     """The newest version with this model and these labels whose bytes are still whole."""
     digest = sha256_of(candidate / MODEL)
     for version in reversed(model.versions()):
-        path = model.path(version) / MODEL
-        if path.exists() and sha256_of(path) == digest and model.manifest(version).labels == description.labels:
+        manifest = model.manifest(version)
+        published = {file.path: file.sha256 for file in manifest.files}
+        is_same = published.get(MODEL) == digest and manifest.labels == description.labels
+        if is_same and _is_whole(model.path(version), published):
             return version
     return None
+
+
+def _is_whole(version: Path, published: Mapping[str, str]) -> bool:
+    return all((version / name).is_file() and sha256_of(version / name) == digest for name, digest in published.items())
 
 
 def _was_announced(model: ModelRepository, version: int) -> bool:

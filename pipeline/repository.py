@@ -87,7 +87,12 @@ class ModelRepository:
         """Every line of HISTORY."""
         path = self.directory / HISTORY
         lines = path.read_text().splitlines() if path.exists() else []
-        return [json_format.Parse(line, HistoryEntry(), ignore_unknown_fields=True) for line in lines]
+        try:
+            return [json_format.Parse(line, HistoryEntry(), ignore_unknown_fields=True) for line in lines]
+        except json_format.ParseError as error:
+            raise PublishError(
+                f"{path}: cannot be read: {error}; expected an artifact.v1.HistoryEntry a line"
+            ) from error
 
     def next_version(self) -> int:
         """The lowest number above all that were ever used."""

@@ -60,6 +60,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("accuracy", f"{100 * evaluation.accuracy:.2f} % of {evaluation.test_count} test images"),
         ("error rate", f"{100 * evaluation.error_rate:.2f} %"),
         ("hardest label", f"{worst}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
+        ("calibration error", f"{100 * evaluation.calibration_error:.2f} %"),
         ("train loss, test loss", f"{evaluation.train_loss:.4f}, {evaluation.test_loss:.4f} nats"),
         ("trained", f"in {training.duration_s:.1f} s on {training.device}, seed {training.seed}"),
         ("data", outcome.source),

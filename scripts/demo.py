@@ -1,5 +1,6 @@
 """The whole path on real data: run the flow, serve what it published, classify all test images. `make demo`."""
 
+import argparse
 import json
 import signal
 import subprocess
@@ -21,18 +22,17 @@ STOP_S = 30
 console = Console()
 
 
-def main() -> int:
+def main(repository: str) -> int:
     """Run the demo; 0 when every step did what it should, else the exit code of the one that did not."""
     try:
         console.rule("1. the flow: fetch, check, train, evaluate, export, verify, publish")
-        run = program("pipeline", "run")
+        run = program("pipeline", "run", "--repository", repository)
         console.rule("2. the server, on what was published")
-        with server() as address:
+        with server(repository) as address:
             console.print(f"serving on {address}")
             console.rule("3. ten thousand test images through the Python client")
-            answers = program(
-                "serving", "classify", str(IMAGES), "--labels", str(LABELS), "--batch", BATCH, "--server", address
-            )
+            sent = ("--labels", str(LABELS), "--batch", BATCH, "--server", address)
+            answers = program("serving", "classify", str(IMAGES), *sent)
     except subprocess.CalledProcessError as error:
         return int(error.returncode) or 1
     summarise(run, answers)
@@ -48,9 +48,9 @@ def program(*arguments: str) -> dict[str, Any]:
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def server(repository: str) -> Iterator[str]:
     """A server on a free port, drained at the end; gives its address."""
-    command = [sys.executable, "-m", "serving", "serve", "--port", "0", "--json"]
+    command = [sys.executable, "-m", "serving", "serve", "--port", "0", "--json", "--repository", repository]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
@@ -59,24 +59,34 @@ def server() -> Iterator[str]:
             yield json.loads(line)["address"]
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(STOP_S)
+            stop(process)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def stop(process: "subprocess.Popen[str]") -> None:
+    """Wait for the drain, and no longer than it may take."""
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def summarise(run: dict[str, Any], answers: dict[str, Any]) -> None:
     """Print what a person wants to know at the end."""
     console.rule("done")
-    news = "published now" if run["is_new"] else "was there already: nothing changed"
+    news = "published now" if run["is_new"] else "nothing new: the same model was there already"
     table = Table(show_header=False)
     table.add_row("model version", f"{', '.join(map(str, answers['model_versions']))} ({news})")
     table.add_row("provider", ", ".join(answers["providers"]))
     table.add_row("speed", f"{answers['images_per_second']} images/s, one caller, {BATCH} images a call")
-    table.add_row("version directory", run["path"])
+    table.add_row("version directory", str(Path(run["path"]).parent / str(answers["model_versions"][-1])))
     table.add_row("try next", "python -m serving serve, then python -m serving classify PATH (see README.md)")
     console.print(f"accuracy: {100 * answers['accuracy']:.2f} %", style="bold green")
     console.print(table)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    parser = argparse.ArgumentParser(description="The whole path on real data: train, publish, serve, classify.")
+    parser.add_argument("--repository", default="model_repository", metavar="PATH", help="default: %(default)s")
+    sys.exit(main(parser.parse_args().repository))

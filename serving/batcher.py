@@ -6,7 +6,7 @@ Knows neither the transport nor onnxruntime.
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, Self, TypeVar
@@ -14,9 +14,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from serving.errors import DeadlineError, OverloadedError
-from serving.pixels import Images
-
-FULL_RETRY_S = 0.1
+from serving.pixels import FULL_RETRY_S, Images
 
 
 class Answers(Protocol):
@@ -57,7 +55,7 @@ class Batcher(Generic[T]):
         self._max_queue_images = max_queue_images
         self._idle_workers = workers
         self._clock = clock
-        self._queue: deque[_Pending[T]] = deque()
+        self._queue: OrderedDict[_Pending[T], None] = OrderedDict()  # in order, and quick to leave
         self._queued_images = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -74,11 +72,19 @@ class Batcher(Generic[T]):
                 metadata={"queued_images": self._queued_images, "max_queue_images": self._max_queue_images},
             )
         pending = _Pending(images, deadline, asyncio.get_running_loop().create_future())
-        self._queue.append(pending)
+        self._queue[pending] = None
         self._queued_images += len(images)
         self._start_batches()
-        answers: T = await pending.answers
+        try:
+            answers: T = await pending.answers
+        finally:
+            self._leave_queue(pending)  # where a cancelled call may still stand
         return answers
+
+    def _leave_queue(self, pending: _Pending[T]) -> None:
+        if pending in self._queue:
+            del self._queue[pending]
+            self._queued_images -= len(pending.images)
 
     def _start_batches(self) -> None:
         while self._idle_workers and (batch := self._next_batch()):
@@ -99,14 +105,13 @@ class Batcher(Generic[T]):
         batch: list[_Pending[T]] = []
         room = self._max_batch_images
         while self._queue:
-            pending = self._queue[0]
+            pending = next(iter(self._queue))
             if self._is_waited_for(pending):
                 if batch and (len(pending.images) > room or _image_shape(pending) != _image_shape(batch[0])):
                     break
                 batch.append(pending)
                 room -= len(pending.images)
-            self._queue.popleft()
-            self._queued_images -= len(pending.images)
+            self._leave_queue(pending)
         return batch
 
     def _is_waited_for(self, pending: _Pending[T]) -> bool:
@@ -134,7 +139,8 @@ class Batcher(Generic[T]):
         """After a batch failed: one call's fault stays its own, so each is run once more by itself."""
         if len(batch) > 1:
             for pending in batch:
-                await self._answer([pending])
+                if self._is_waited_for(pending):
+                    await self._answer([pending])
         elif not batch[0].answers.done():
             batch[0].answers.set_exception(error)
 

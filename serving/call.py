@@ -6,9 +6,8 @@ deadline passes. It hands over the bytes of the request and gets those of the re
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
@@ -85,14 +84,15 @@ class Calls:
 
     def __init__(self) -> None:
         self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._draining = False
-        self._last_seen = time.monotonic()
 
     async def answer(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         """Answer the request in `content`; raises ServingError only (and CancelledError when the transport cancels)."""
+        if self._draining:
+            raise DrainingError("the server is shutting down; call another one", retry_after_s=DRAINING_RETRY_S)
         with self._counted():
-            if self._draining:
-                raise DrainingError("the server is shutting down; call another one", retry_after_s=DRAINING_RETRY_S)
             request = _parse(rpc, content)
             try:
                 response = await rpc.method(request, call)
@@ -107,26 +107,22 @@ class Calls:
         """From now on refuse new calls; those in flight go on."""
         self._draining = True
 
-    async def settled(self, *, quiet_s: float, within_s: float) -> bool:
-        """Wait until no call has been in flight or arrived for `quiet_s`, for at most `within_s`; say whether so.
-
-        The quiet time is for calls that had left their client but not yet reached us when draining began.
-        """
-        give_up = time.monotonic() + within_s
-        while time.monotonic() < give_up:
-            if not self._in_flight and time.monotonic() - self._last_seen >= quiet_s:
-                return True
-            await asyncio.sleep(min(0.02, quiet_s))
-        return False
+    async def finish(self, within_s: float) -> int:
+        """Wait until no call is in flight, for at most `within_s`; return how many still are."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), within_s)
+        return self._in_flight
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
         self._in_flight += 1
+        self._idle.clear()
         try:
             yield
         finally:
             self._in_flight -= 1
-            self._last_seen = time.monotonic()
+            if not self._in_flight:
+                self._idle.set()
 
 
 def _parse(rpc: Rpc, content: bytes) -> Message:

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "--labels", type=Path, metavar="PATH", help="IDX file of the true labels: print the accuracy instead"
     )
     parser.add_argument(
-        "--batch", type=_positive, metavar="COUNT", help="images a call (default: as many as the server takes)"
+        "--batch", type=_count, metavar="COUNT", help="images a call (default: as many as the server takes)"
     )
     parser.add_argument(
-        "--timeout-s", type=float, default=10.0, metavar="S", help="a call's deadline (default: %(default)s)"
+        "--timeout-s", type=_seconds, default=10.0, metavar="S", help="a call's deadline (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -61,6 +62,9 @@ def run(options: argparse.Namespace) -> int:
             _classify(client, options)
     except ServingError as error:
         print(f"classify: {options.server}: {error.message}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("classify: interrupted", file=sys.stderr)
         return 1
     except BrokenPipeError:
         raise
@@ -79,6 +83,8 @@ def _classify(client: DigitClient, options: argparse.Namespace) -> None:
         raise ValueError(
             f"{options.labels}: holds {len(labels)} labels, expected one for each of the {image_count} images"
         )
+    if not image_count:
+        raise ValueError(f"{', '.join(map(str, options.paths))}: holds no image")
     started = time.perf_counter()
     results = _send(client, batches, image_count)
     seconds = time.perf_counter() - started
@@ -151,8 +157,14 @@ def _print_accuracy(summary: dict[str, Any], *, as_json: bool) -> None:
     print(f"speed: {summary['images_per_second']} images/s")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, came {value}")
-    return value
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 upwards, came {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (value := float(text)) < float("inf"):
+            return value
+    raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, came {text!r}")

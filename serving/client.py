@@ -1,4 +1,4 @@
-"""The Python client: numpy in, typed results out. Needs grpcio and numpy, not onnxruntime.
+"""The Python client: numpy in, typed results out. Needs grpcio, googleapis-common-protos and numpy, not onnxruntime.
 
     from serving.client import DigitClient
 
@@ -21,11 +21,12 @@ from google.rpc import status_pb2
 from numpy.typing import ArrayLike, NDArray
 
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest, GetModelResponse
-from serving.errors import ServingError, UnavailableError, from_status
+from serving.errors import DeadlineError, InvalidRequestError, ServingError, UnavailableError, from_status
 
 TIMEOUT_S = 10.0
 _SERVICE = "/digits.v1.DigitService"
 _STATUS_DETAILS = "grpc-status-details-bin"
+_TOO_LARGE = "larger than max"  # grpcio's words for a message above the limit, which no retry can mend
 _WAIT_S = 0.05
 _OPTIONS = [("grpc.max_receive_message_length", -1)]  # the server is the one that limits
 
@@ -93,12 +94,12 @@ class DigitClient:
         return _model(self._call(self._get_model, GetModelRequest(), timeout_s))
 
     def wait_until_serving(self, within_s: float) -> Model:
-        """Wait for a server that has a model; raises UnavailableError when there is none within `within_s` seconds."""
+        """Wait for a server that has a model; raises what it last said when that takes more than `within_s` seconds."""
         give_up = time.monotonic() + within_s
         while True:
             try:
                 return self.model(timeout_s=max(_WAIT_S, give_up - time.monotonic()))
-            except UnavailableError:
+            except (UnavailableError, DeadlineError):
                 if time.monotonic() > give_up:
                     raise
                 time.sleep(_WAIT_S)
@@ -142,12 +143,12 @@ class AsyncDigitClient:
         return _model(await self._call(self._get_model, GetModelRequest(), timeout_s))
 
     async def wait_until_serving(self, within_s: float) -> Model:
-        """Wait for a server that has a model; raises UnavailableError when there is none within `within_s` seconds."""
+        """Wait for a server that has a model; raises what it last said when that takes more than `within_s` seconds."""
         give_up = time.monotonic() + within_s
         while True:
             try:
                 return await self.model(timeout_s=max(_WAIT_S, give_up - time.monotonic()))
-            except UnavailableError:
+            except (UnavailableError, DeadlineError):
                 if time.monotonic() > give_up:
                     raise
                 await asyncio.sleep(_WAIT_S)
@@ -212,7 +213,10 @@ def _model(response: GetModelResponse) -> Model:
 
 def _error(error: Any) -> ServingError:
     """The server's own error where it sent one, else one made of the transport's code and words."""
-    status = status_pb2.Status(code=error.code().value[0], message=error.details() or "")
+    code, message = error.code(), error.details() or ""
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in message:
+        return InvalidRequestError(f"the request: {message}: send fewer images a call")
+    status = status_pb2.Status(code=code.value[0], message=message)
     for key, value in error.trailing_metadata() or ():
         if key == _STATUS_DETAILS:
             status = status_pb2.Status.FromString(value)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from serving.errors import SettingsError
 from serving.session import Provider
@@ -32,8 +32,19 @@ class Settings(BaseModel):
     max_message_bytes: int = Field(4 * 2**20, ge=1024, le=2**30, description="bytes of one request at most")
     poll_ms: int = Field(250, ge=10, le=60_000, description="milliseconds between two looks at CURRENT")
     drain_s: float = Field(10.0, ge=0, le=3600, description="seconds that calls in flight get after SIGTERM")
-    drain_quiet_s: float = Field(0.5, ge=0, le=60, description="seconds without a call that end the drain early")
+    drain_linger_s: float = Field(
+        0.5, ge=0, le=60, description="seconds that new calls find an open port and a refusal"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged, to stderr")
+
+    @model_validator(mode="after")
+    def _queue_holds_a_call(self) -> Self:
+        if self.max_queue_images < self.max_image_count:
+            raise ValueError(
+                f"max_queue_images is {self.max_queue_images}, expected at least max_image_count, "
+                f"{self.max_image_count}: else a large call is refused for ever"
+            )
+        return self
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Self:
@@ -64,6 +75,8 @@ def option(name: str) -> str:
 
 
 def _describe(fault: Any, arguments: Mapping[str, Any]) -> str:
+    if not fault["loc"]:
+        return str(fault["ctx"]["error"])
     name = str(fault["loc"][0])
     shown = option(name) if name in arguments else f"{PREFIX}{name.upper()}"
     if fault["type"] == "extra_forbidden":

@@ -1,6 +1,5 @@
 """digits.v1.DigitService: convert, call, convert."""
 
-import asyncio
 from collections.abc import Mapping
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -8,13 +7,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.digits.v1 import digits_pb2
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest, GetModelResponse
-from serving import pixels
 from serving.batcher import Batcher
 from serving.call import Call, Method
 from serving.errors import InvalidRequestError
-from serving.pixels import Images
+from serving.pixels import Images, PngDecoder, from_pixels
 from serving.repository import Refusal, Repository
 from serving.session import Answers, Session
+
+ENVELOPE_BYTES = 64  # of a message around its pixels
 
 
 class DigitService:
@@ -22,10 +22,20 @@ class DigitService:
 
     descriptor: ServiceDescriptor = digits_pb2.DESCRIPTOR.services_by_name["DigitService"]
 
-    def __init__(self, repository: Repository, batcher: Batcher[Answers], *, max_image_count: int) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        batcher: Batcher[Answers],
+        decoder: PngDecoder,
+        *,
+        max_image_count: int,
+        max_message_bytes: int,
+    ) -> None:
         self._repository = repository
         self._batcher = batcher
+        self._decoder = decoder
         self._max_image_count = max_image_count
+        self._max_message_bytes = max_message_bytes
         self.methods: Mapping[str, Method] = {"Classify": self.classify, "GetModel": self.get_model}
 
     async def classify(self, request: ClassifyRequest, call: Call) -> ClassifyResponse:
@@ -55,7 +65,7 @@ class DigitService:
             image_height=height,
             image_width=width,
             labels=manifest.labels,
-            max_image_count=self._max_image_count,
+            max_image_count=self._limit(loaded.session),
             accuracy=manifest.evaluation.accuracy,
             created=manifest.created,
             loaded=since,
@@ -65,26 +75,35 @@ class DigitService:
     async def _images(self, request: ClassifyRequest, session: Session) -> Images:
         """The images of a request, checked against the model that answers now; raises InvalidRequestError."""
         height, width = session.image_shape
-        encoded = request.encoded_images
-        if encoded and request.pixels:
+        image_count = _image_count(request)
+        limit = self._limit(session)
+        if not 1 <= image_count <= limit:
             raise InvalidRequestError(
-                "encoded_images: came beside pixels, expected one of them", field="encoded_images"
-            )
-        image_count = len(encoded) or request.image_count
-        if encoded and request.image_count not in (0, len(encoded)):
-            raise InvalidRequestError(
-                f"image_count: came {request.image_count}, expected {len(encoded)}, the number of encoded_images, or 0",
+                f"image_count: came {image_count}, expected 1 to {limit}: split them over more calls",
                 field="image_count",
+                metadata={"image_count": image_count, "max_image_count": limit},
             )
-        if not 1 <= image_count <= self._max_image_count:
-            raise InvalidRequestError(
-                f"image_count: came {image_count}, expected 1 to {self._max_image_count}: split them over more calls",
-                field="image_count",
-                metadata={"image_count": image_count, "max_image_count": self._max_image_count},
-            )
-        if encoded:
-            return await asyncio.to_thread(pixels.from_png, encoded, height=height, width=width)
-        return pixels.from_pixels(request.pixels, image_count, height=height, width=width)
+        if request.encoded_images:
+            return await self._decoder.decode(request.encoded_images, height=height, width=width)
+        return from_pixels(request.pixels, image_count, height=height, width=width)
+
+    def _limit(self, session: Session) -> int:
+        """How many images one call may hold: what is set, and what fits into a message."""
+        height, width = session.image_shape
+        return max(1, min(self._max_image_count, (self._max_message_bytes - ENVELOPE_BYTES) // (height * width)))
+
+
+def _image_count(request: ClassifyRequest) -> int:
+    """The number of images in a request; raises InvalidRequestError when it contradicts itself."""
+    encoded_count = len(request.encoded_images)
+    if encoded_count and request.pixels:
+        raise InvalidRequestError("encoded_images: came beside pixels, expected one of them", field="encoded_images")
+    if encoded_count and request.image_count not in (0, encoded_count):
+        raise InvalidRequestError(
+            f"image_count: came {request.image_count}, expected {encoded_count}, the number of encoded_images, or 0",
+            field="image_count",
+        )
+    return encoded_count or request.image_count
 
 
 def _refusal(refusal: Refusal | None) -> digits_pb2.Refusal | None:

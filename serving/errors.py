@@ -8,7 +8,6 @@ Exception
 │   │   └── DrainingError       the server is shutting down
 │   ├── OverloadedError         the queue is full
 │   ├── DeadlineError           the deadline passed before there was an answer
-│   ├── AbandonedError          the caller cancelled
 │   ├── UnsupportedError        the server has no such method
 │   └── InternalError           anything else; says nothing but a request id
 ├── VersionRefusedError         a version directory that must not be served
@@ -75,10 +74,6 @@ class DeadlineError(ServingError):
     """The deadline passed before there was an answer."""
 
 
-class AbandonedError(ServingError):
-    """The caller cancelled the call."""
-
-
 class UnsupportedError(ServingError):
     """The server has no such method."""
 
@@ -115,7 +110,6 @@ STATUSES: Mapping[type[ServingError], Status] = {
     DrainingError: Status(code_pb2.UNAVAILABLE, "DRAINING"),
     OverloadedError: Status(code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED"),
     DeadlineError: Status(code_pb2.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
-    AbandonedError: Status(code_pb2.CANCELLED, "CANCELLED"),
     UnsupportedError: Status(code_pb2.UNIMPLEMENTED, "UNIMPLEMENTED"),
     InternalError: Status(code_pb2.INTERNAL, "INTERNAL"),
 }
@@ -159,6 +153,8 @@ def _class_of(code: int, reason: str) -> type[ServingError]:
     """By reason where the server is ours, by code where something else answered (a proxy, the transport itself)."""
     by_reason = {status.reason: error for error, status in STATUSES.items()}
     by_code = {status.code: error for error, status in reversed(list(STATUSES.items()))}
+    # What nobody here cancelled was cancelled by a server that went away with the call still in its socket.
+    by_code[code_pb2.CANCELLED] = UnavailableError
     return by_reason.get(reason) or by_code.get(code) or ServingError
 
 

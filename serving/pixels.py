@@ -1,16 +1,21 @@
 """From the bytes of a request to images: uint8 (image, row, column), 0 is background."""
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from serving.errors import InvalidRequestError
+from serving.errors import InvalidRequestError, OverloadedError
 
 Images = NDArray[np.uint8]
 """Images: uint8 (image, row, column), [0, 255]."""
+
+FULL_RETRY_S = 0.1
 
 
 def from_pixels(pixels: bytes, image_count: int, *, height: int, width: int) -> Images:
@@ -25,26 +30,65 @@ def from_pixels(pixels: bytes, image_count: int, *, height: int, width: int) -> 
     return np.frombuffer(pixels, np.uint8).reshape(image_count, height, width)
 
 
+class PngDecoder:
+    """Decodes PNG files in a thread of its own, so that neither the event loop nor a swap waits for it."""
+
+    def __init__(self, *, max_queue_images: int) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="png")
+        self._max_queue_images = max_queue_images
+        self._queued_images = 0
+
+    async def decode(self, files: Sequence[bytes], *, height: int, width: int) -> Images:
+        """Decode the files; raises OverloadedError at once when too many wait, and what `from_png` raises."""
+        if self._queued_images + len(files) > self._max_queue_images:
+            raise OverloadedError(
+                f"too many PNG files wait to be decoded: {self._queued_images} of at most {self._max_queue_images}",
+                retry_after_s=FULL_RETRY_S,
+            )
+        self._queued_images += len(files)
+        try:
+            decode = partial(from_png, files, height=height, width=width)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, decode)
+        finally:
+            self._queued_images -= len(files)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
 def from_png(files: Sequence[bytes], *, height: int, width: int) -> Images:
     """Decode PNG files; raises InvalidRequestError naming the first that is none or has another size."""
     images = np.empty((len(files), height, width), np.uint8)
     for index, file in enumerate(files):
-        images[index] = _decode(file, f"encoded_images[{index}]", height, width)
+        images[index] = _decode(file, f"encoded_images[{index}]", (width, height))
     return images
 
 
-def _decode(file: bytes, name: str, height: int, width: int) -> NDArray[np.uint8]:
+def _decode(file: bytes, name: str, size: tuple[int, int]) -> Images:
     try:
         # Only the header is read here: a decompression bomb is refused by its size, before anything is inflated.
         with PngImageFile(BytesIO(file)) as image:
-            if image.size != (width, height):
-                raise InvalidRequestError(
-                    f"{name}: came {image.width} x {image.height} pixels, expected {width} x {height}: scale it first",
-                    field=name,
-                    metadata={"came": f"{image.width}x{image.height}", "expected": f"{width}x{height}"},
-                )
+            _check(image, name, size)
             return np.asarray(image.convert("L"))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except InvalidRequestError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything on a broken file: IndexError, struct.error, SyntaxError
         raise InvalidRequestError(
             f"{name}: came {len(file)} bytes that are no PNG file that can be decoded", field=name
         ) from error
+
+
+def _check(image: PngImageFile, name: str, size: tuple[int, int]) -> None:
+    """Refuse another size, and what would lose its meaning as eight bits of grey."""
+    if image.size != size:
+        came, expected = (f"{width} x {height}" for width, height in (image.size, size))
+        raise InvalidRequestError(
+            f"{name}: came {came} pixels, expected {expected}: scale it first",
+            field=name,
+            metadata={"came": came, "expected": expected},
+        )
+    if image.mode.startswith(("I", "F")):
+        raise InvalidRequestError(f"{name}: came more than 8 bits a channel, expected 8: convert it first", field=name)
+    if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+        raise InvalidRequestError(f"{name}: came transparent pixels, expected none: flatten it first", field=name)

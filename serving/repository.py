@@ -9,8 +9,11 @@ import logging
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import NoModelError, VersionRefusedError
@@ -20,6 +23,8 @@ from serving.session import Session
 log = logging.getLogger(__name__)
 
 NO_MODEL_RETRY_S = 1.0
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,9 @@ class Repository:
         self._directory = directory
         self._load = load
         self._on_change = on_change
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="load")  # of its own: nothing else may delay a swap
         self._seen: bytes | None = None
+        self._has_looked = False
         self._loaded: Loaded | None = None
         self.refusal: Refusal | None = None
 
@@ -78,7 +85,10 @@ class Repository:
 
     async def refresh(self) -> None:
         """Look at CURRENT once; when it changed, load what it names and swap, or say why not."""
-        content = await asyncio.to_thread(self._read_current)
+        content = await self._in_thread(self._read_current)
+        if content is None and self._loaded is None and not self._has_looked:
+            log.warning("waiting for a first version: %s is not there", self._directory / CURRENT)
+        self._has_looked = True
         if content == self._seen:
             return
         self._seen = content
@@ -86,6 +96,13 @@ class Repository:
             self._forget_current()
         else:
             await self._follow(content)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _read_current(self) -> bytes | None:
         try:
@@ -101,7 +118,7 @@ class Repository:
         try:
             current = parse_current(content)
             if self._loaded is None or current.sha256 != self._loaded.current.sha256:
-                session = await asyncio.to_thread(self._prepare, current)
+                session = await self._in_thread(partial(self._prepare, current))
                 self._swap(Loaded(session, current, time.time()))
             self.refusal = None
         except VersionRefusedError as error:

@@ -10,12 +10,14 @@ from serving.batcher import Batcher
 from serving.call import Calls
 from serving.config import Settings
 from serving.digits import DigitService
-from serving.errors import InvalidRequestError
+from serving.errors import UnavailableError
 from serving.manifest import Version
-from serving.pixels import Images
+from serving.pixels import Images, PngDecoder
 from serving.repository import Loaded, Repository
 from serving.session import Answers, Session, execution_provider
 from serving.transport.grpcio import GrpcioTransport
+
+STOP_GRACE_S = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,14 @@ class Server:
             max_queue_images=settings.max_queue_images,
             workers=settings.workers,
         )
-        service = DigitService(self._repository, batcher, max_image_count=settings.max_image_count)
+        self._decoder = PngDecoder(max_queue_images=settings.max_queue_images)
+        service = DigitService(
+            self._repository,
+            batcher,
+            self._decoder,
+            max_image_count=settings.max_image_count,
+            max_message_bytes=settings.max_message_bytes,
+        )
         self._calls = Calls()
         self._transport = GrpcioTransport([service], self._calls, max_message_bytes=settings.max_message_bytes)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,14 +51,14 @@ class Server:
 
     async def start(self) -> None:
         """Listen, load what CURRENT names and go on watching it; raises OSError where the port cannot be had."""
-        self.port = await self._transport.start(f"{self._settings.host}:{self._settings.port}")
+        self.port = await self._transport.start(self._settings.host, self._settings.port)
         await self._repository.refresh()
         self._spawn(self._repository.watch(self._settings.poll_ms / 1000))
 
     async def drain(self) -> None:
         """Answer every call that was accepted, refuse new ones, then stop.
 
-        First health and refusals tell callers to go elsewhere while calls already on their way still find an open
+        First health and refusals tell callers to go elsewhere, while calls already on their way still find an open
         port; only then the port closes (grpcio's stop cancels what it has not yet handed to a handler).
         """
         log.info("draining, for at most %g s", self._settings.drain_s)
@@ -57,11 +66,14 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await self._transport.set_serving(False)
-        settled = await self._calls.settled(quiet_s=self._settings.drain_quiet_s, within_s=self._settings.drain_s)
-        if not settled:
-            log.warning("calls still arrive or run after %g s: they are cancelled", self._settings.drain_s)
-        await self._transport.stop(grace_s=0.5)
+        await asyncio.sleep(self._settings.drain_linger_s)
+        cancelled = await self._calls.finish(self._settings.drain_s)
+        if cancelled:
+            log.warning("%d calls still run after %g s: they are cancelled", cancelled, self._settings.drain_s)
+        await self._transport.stop(STOP_GRACE_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._decoder.close()
+        self._repository.close()
         log.info("stopped")
 
     def _load(self, version: Version) -> Session:
@@ -76,7 +88,7 @@ class Server:
     async def _run(self, images: Images) -> Answers:
         session = self._repository.loaded.session
         if images.shape[1:] != session.image_shape:
-            raise InvalidRequestError(f"the model changed: its images are now {session.image_shape}", field="pixels")
+            raise UnavailableError("the model changed while the call waited; send it again", retry_after_s=0)
         return await asyncio.get_running_loop().run_in_executor(self._pool, session.run, images)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:

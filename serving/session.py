@@ -73,7 +73,7 @@ class Session:
         """Prove that this session still answers as PyTorch did; raises VersionRefusedError when not."""
         answers = self.run(known.images)
         bounds = self.manifest.known_answers
-        scale = max(1.0, float(np.abs(known.logits).max()))
+        scale = float(np.abs(known.logits).max())
         for name, came, expected, tolerance in (
             ("logits", answers.logits, known.logits, bounds.logits_tolerance * scale),
             ("probabilities", answers.probabilities, known.probabilities, bounds.probabilities_tolerance),
@@ -123,7 +123,11 @@ def _cuda_fault() -> str | None:
     with redirect_stdout(StringIO()) as said:  # it prints what it misses, and stdout is for what scripts read
         onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels, where there are any
     log.debug("loading CUDA: %s", said.getvalue().strip() or "nothing missed")
-    if onnxruntime.InferenceSession(_PROBE, providers=[CUDA]).get_providers()[0] != CUDA:
+    try:
+        session = onnxruntime.InferenceSession(_PROBE, providers=[CUDA], enable_fallback=0)
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        return f"onnxruntime cannot use CUDA here: {_first_line(error)}"
+    if session.get_providers()[0] != CUDA:
         return "onnxruntime cannot use CUDA here (it needs an NVIDIA driver, CUDA 13 and cuDNN 9)"
     return None
 
@@ -137,7 +141,12 @@ def _create(model: bytes, provider: str, threads: int) -> onnxruntime.InferenceS
     if provider == CUDA:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=[(provider, PROVIDER_OPTIONS[provider])])
+        session = onnxruntime.InferenceSession(
+            model,
+            options,
+            providers=[(provider, PROVIDER_OPTIONS[provider])],
+            enable_fallback=0,  # else a failing run moves to the CPU, and the answer names the wrong provider
+        )
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise VersionRefusedError(f"model.onnx: onnxruntime cannot load it: {_first_line(error)}") from error
     if session.get_providers()[0] != provider:

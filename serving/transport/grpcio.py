@@ -1,5 +1,6 @@
 """Calls that arrive through grpcio (asyncio)."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import NoReturn, cast
@@ -32,17 +33,23 @@ class GrpcioTransport:
         for service in services:
             handlers = {rpc.name: self._handler(rpc) for rpc in rpcs(service)}
             self._server.add_registered_method_handlers(service.descriptor.full_name, handlers)
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
 
-    async def start(self, address: str) -> int:
-        """Listen on `address` ("host:port", port 0 for any free one) and return the port; raises OSError."""
+    async def start(self, host: str, port: int) -> int:
+        """Listen on `host`, a name or an address of this machine, and return the port; 0 takes a free one.
+
+        Raises OSError.
+        """
         await self.set_serving(False)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: is the port taken? (choose another with --port)") from error
+            raise OSError(
+                f"cannot listen on {address}: is it an address of this machine, and the port free? (--host, --port)"
+            ) from error
         await self._server.start()
         return port
 
@@ -53,6 +60,7 @@ class GrpcioTransport:
 
     async def stop(self, grace_s: float) -> None:
         """Close the port, give calls in flight `grace_s` seconds, then cancel them."""
+        self._health.close()
         await self._server.stop(grace_s)
 
     def _handler(self, rpc: Rpc) -> "grpc.RpcMethodHandler[bytes, bytes]":
@@ -67,6 +75,27 @@ class GrpcioTransport:
 
         # Without a deserializer grpcio hands over the bytes: what cannot be parsed is then answered by us.
         return grpc.unary_unary_rpc_method_handler(handle)
+
+
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # the package has no types
+    """The standard health service, whose watches can be ended: grpcio would cancel them, and log each as an error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed = asyncio.Event()
+
+    def close(self) -> None:
+        """End every watch."""
+        self._closed.set()
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Context) -> None:  # noqa: N802 - the RPC's name
+        """Stream the status of a service, and each change of it."""
+        tasks = [asyncio.create_task(super().Watch(request, context)), asyncio.create_task(self._closed.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 def _call(context: Context) -> Call:

@@ -4,15 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pipeline.publish
 import pipeline.repository
 import serving.manifest
 from pipeline.config import PRESETS
+from pipeline.dataset import FILE_NAMES, LABELS, Dataset, read_file
 from pipeline.run import Outcome, Request, run
 from serving.manifest import parse_current, read_version
 from serving.session import CPU, Session
+from tests.pipeline.idx_files import write_folder
 from tests.programs import ROOT
 
 COPIES = ROOT / "tests" / "serving" / "versions"
@@ -75,3 +78,16 @@ def test_triton_would_find_the_model_where_it_looks(outcome: Outcome) -> None:
     path = outcome.publication.path
     assert (path / "model.onnx").is_file()
     assert (path.name, path.parent.name) == ("1", "digits")
+
+
+def test_a_small_data_set_makes_a_version_that_serving_loads(small_dataset: Dataset, tmp_path: Path) -> None:
+    """Fewer test images than known answers are usually kept."""
+    arrays = {name: read_file(small_dataset, name) for name in FILE_NAMES}
+    labels = arrays[LABELS["test"]]
+    kept = np.concatenate([np.flatnonzero(labels == label)[:3] for label in range(10)])
+    few = {name: array[:400] if name.startswith("train") else array[kept] for name, array in arrays.items()}
+    folder = write_folder(tmp_path / "data", few)
+    outcome = run(Request(repository=tmp_path / "repository", device="cpu", dataset=folder))
+    model = outcome.publication.path.parent
+    version = read_version(model, parse_current((model / "CURRENT").read_bytes()))
+    Session(version, provider=CPU, threads=1).check_known_answers(version.known_answers)

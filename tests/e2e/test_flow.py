@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect import State
+from prefect import State, flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.testing.utilities import prefect_test_harness
 
 from pipeline.config import PRESETS
-from pipeline.errors import DataError
+from pipeline.errors import DataError, FetchError, PipelineError
 from pipeline.flow import RETRIES, as_task, digits
 from pipeline.run import Outcome
-from pipeline.train import train
 
 pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
 
@@ -79,10 +78,24 @@ def test_the_result_is_an_artifact(finished: State[Outcome]) -> None:
     assert outcome.publication.path.as_uri() in str(artifacts["version-directory"].data)
 
 
-def test_only_what_meets_a_network_is_retried() -> None:
-    """Training again what diverged would diverge again."""
-    assert set(RETRIES) == {"fetch"}
-    assert as_task(train).retries == 0  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("error", "tries"), [(FetchError, 1 + RETRIES), (DataError, 1)], ids=["no network", "a broken file"]
+)
+def test_only_what_meets_a_network_is_retried(error: type[PipelineError], tries: int) -> None:
+    """What else failed would fail again."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        raise error("as the test says")
+
+    @flow
+    def one_step() -> None:
+        as_task(step, retry_delay_s=0)()
+
+    assert one_step(return_state=True).is_failed()
+    assert count == tries
 
 
 def test_a_step_that_refuses_fails_the_flow_with_its_reason(tmp_path: Path) -> None:

@@ -62,7 +62,17 @@ def test_what_fails_is_told_in_one_line(arguments: list[str | Path], fault: str)
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--device", "tpu"], ["run", "--colour"]], ids=" ".join)
+WRONG = [
+    [],
+    ["fly"],
+    ["run", "--device", "tpu"],
+    ["run", "--colour"],
+    ["run", "--model", "../x"],
+    ["run", "--model", ""],
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG, ids=" ".join)
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     """And stderr says what was wrong."""
     done = run_program("pipeline", *arguments)

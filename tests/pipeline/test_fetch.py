@@ -160,7 +160,7 @@ def test_a_folder_of_compressed_files_has_the_same_digests(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "error", "message"),
     [
-        pytest.param("absent", FetchError, "absent: is no folder; expected one that holds train-images", id="absent"),
+        pytest.param("absent", DataError, "absent: is no folder; expected one that holds train-images", id="absent"),
         pytest.param("cache", DataError, f"cache: has no {LACKING}; expected it there", id="a file is missing"),
     ],
 )

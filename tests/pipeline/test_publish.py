@@ -100,6 +100,23 @@ def test_a_damaged_version_is_not_taken_for_the_same(repository: Path) -> None:
     assert publish_text(repository, "one").version == 2
 
 
+def test_damage_to_any_file_makes_it_another(repository: Path) -> None:
+    """What serving would refuse is published anew, not pointed at."""
+    path = publish_text(repository, "one").path / "known_answers.npz"
+    path.chmod(0o644)
+    path.write_text("rotten")
+    assert publish_text(repository, "one").version == 2
+
+
+def test_a_garbled_history_is_told_by_name(repository: Path) -> None:
+    """A whole line that is no entry was written by nobody of ours."""
+    publish_text(repository, "one")
+    with (repository / "digits" / "HISTORY.jsonl").open("a") as file:
+        file.write("nonsense\n")
+    with pytest.raises(PublishError, match=r"HISTORY\.jsonl: cannot be read"):
+        publish_text(repository, "two")
+
+
 def test_a_number_is_never_used_twice(repository: Path) -> None:
     """Even when its directory has been removed since."""
     publish_text(repository, "one")

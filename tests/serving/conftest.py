@@ -74,7 +74,7 @@ def serve(publisher: Publisher) -> Serve:
 
     @asynccontextmanager
     async def start(**settings: Any) -> AsyncIterator[RunningServer]:
-        quick = {"port": 0, "provider": "cpu", "poll_ms": 20, "drain_quiet_s": 0.02, "repository": publisher.root}
+        quick = {"port": 0, "provider": "cpu", "poll_ms": 20, "drain_linger_s": 0.02, "repository": publisher.root}
         server = Server(Settings(**{**quick, **settings}))
         await server.start()
         address = f"127.0.0.1:{server.port}"
@@ -92,7 +92,7 @@ def served(publisher: Publisher, tmp_path: Path) -> Iterator[ServerProcess]:
     """The server program itself, serving version 1."""
     publisher.publish(1)
     with server_process(
-        publisher.root, tmp_path / "server.log", "--poll-ms", "20", "--drain-quiet-s", "0.1"
+        publisher.root, tmp_path / "server.log", "--poll-ms", "20", "--drain-linger-s", "0.1"
     ) as process:
         yield process
 

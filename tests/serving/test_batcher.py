@@ -1,7 +1,7 @@
 """The batcher: a queue, a limit and a clock; no transport, no onnxruntime, and the test moves the clock."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 import numpy as np
@@ -25,6 +25,7 @@ class Model:
     """Answers an image with its first pixel, once the test lets it; keeps the batches that it ran."""
 
     def __init__(self, *, is_open: bool = True, bad: Sequence[int] = ()) -> None:
+        self.before: Callable[[list[int]], object] = lambda _: None
         self.batches: list[list[int]] = []
         self.bad = set(bad)
         self.gate = asyncio.Event()
@@ -34,6 +35,7 @@ class Model:
     async def run(self, images: Images) -> Answer:
         """Answer when the gate is open; fail when one of the images is bad."""
         values = images[:, 0, 0].tolist()
+        self.before(values)
         self.batches.append(values)
         await self.gate.wait()
         if self.bad & set(values):
@@ -229,3 +231,36 @@ def test_every_call_gets_its_own_answers_whatever_it_is_batched_with(calls: list
         assert sorted(chain(*model.batches)) == sorted(chain(*calls))
 
     asyncio.run(scenario())
+
+
+async def test_a_cancelled_call_gives_its_place_in_the_queue_back() -> None:
+    """Callers that went away never make the server refuse those that are there."""
+    model = Model(is_open=False)
+    batcher = make(model, queue=3)
+    first = await busy(model, batcher)
+    gone = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
+    await settle()
+    for call in gone:
+        call.cancel()
+    await settle()
+    patient = asyncio.create_task(batcher.submit(pictures(4, 5, 6)))
+    await settle()
+    model.gate.set()
+    assert (await patient).tolist() == [4, 5, 6]
+    assert model.batches == [[0], [4, 5, 6]]
+    await first
+
+
+async def test_a_call_cancelled_after_its_batch_failed_is_not_run_again() -> None:
+    """Only those that still wait are."""
+    model = Model(is_open=False, bad=[1])
+    batcher = make(model)
+    first = await busy(model, batcher)
+    waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
+    await settle()
+    model.before = lambda values: values == [1] and waiting[2].cancel()
+    model.gate.set()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ValueError, np.ndarray, asyncio.CancelledError]
+    assert [3] not in model.batches
+    await first

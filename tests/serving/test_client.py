@@ -1,5 +1,6 @@
 """The Python client, against the server program."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from serving.client import AsyncDigitClient, DigitClient
-from serving.errors import InvalidRequestError, UnavailableError
+from serving.errors import InvalidRequestError, ServingError, UnavailableError
 from serving.pixels import Images
 from serving.session import Session
 from tests.programs import ROOT, ServerProcess
@@ -76,3 +77,17 @@ def test_the_client_needs_neither_onnxruntime_nor_torch() -> None:
     """It can be installed where nothing runs a model."""
     code = "import sys; sys.modules.update(onnxruntime=None, torch=None, PIL=None); import serving.client"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_waiting_for_a_server_that_hangs_ends(served: ServerProcess) -> None:
+    """A stopped process answers nothing, and is no reason to wait for ever."""
+    served.process.send_signal(signal.SIGSTOP)
+    with DigitClient(served.address) as client, pytest.raises(ServingError):
+        client.wait_until_serving(within_s=0.5)
+    served.process.send_signal(signal.SIGCONT)
+
+
+def test_a_request_that_no_retry_can_mend_is_an_invalid_one(client: DigitClient) -> None:
+    """Six thousand images exceed the largest message: not "overloaded, try again"."""
+    with pytest.raises(InvalidRequestError, match="send fewer images a call"):
+        client.classify(np.zeros((6000, 28, 28), np.uint8))

@@ -51,3 +51,9 @@ def test_every_setting_is_documented() -> None:
     for name, field in Settings.model_fields.items():
         row = f"| `--{name.replace('_', '-')}` | `SERVING_{name.upper()}` | `{field.default}` | {field.description} |"
         assert row in table
+
+
+def test_settings_that_contradict_one_another_are_refused() -> None:
+    """A queue that cannot hold the largest call would refuse it for ever."""
+    with pytest.raises(SettingsError, match="max_queue_images is 100, expected at least max_image_count, 1024"):
+        Settings.read({"max_queue_images": "100"}, {})

@@ -95,3 +95,35 @@ def test_mutated_png_files_decode_or_are_refused(data: st.DataObject) -> None:
         assert from_png([bytes(file)], height=28, width=28).shape == (1, 28, 28)
     except InvalidRequestError as error:
         assert error.field == "encoded_images[0]"
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"pHYs", b"tRNS", b"zTXt", b"acTL", b"fcTL", b"eXIf", b"cHRM"])
+@pytest.mark.parametrize("place", ["before the data", "before the end"])
+def test_a_file_with_an_empty_chunk_decodes_or_is_refused(kind: bytes, place: str) -> None:
+    """Pillow raises IndexError and struct.error on some: they are the file's fault, not the server's."""
+    file = png(PICTURE)
+    at = file.index(b"IDAT" if place == "before the data" else b"IEND") - 4
+    try:
+        decoded = from_png([file[:at] + chunk(kind, b"") + file[at:]], height=28, width=28)
+    except InvalidRequestError as error:
+        assert error.field == "encoded_images[0]"
+    else:
+        assert np.array_equal(decoded[0], PICTURE)
+
+
+def test_sixteen_bits_a_pixel_are_refused() -> None:
+    """Cut to eight they would be another picture."""
+    file = BytesIO()
+    Image.fromarray(PICTURE.astype(np.uint16) * 257).save(file, "PNG")
+    with pytest.raises(InvalidRequestError, match="more than 8 bits"):
+        from_png([file.getvalue()], height=28, width=28)
+
+
+def test_transparent_pixels_are_refused() -> None:
+    """Dark ink on nothing would become an empty picture."""
+    picture = np.zeros((28, 28, 4), np.uint8)
+    picture[10:20, 10:20, 3] = 255
+    file = BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    with pytest.raises(InvalidRequestError, match="transparent pixels"):
+        from_png([file.getvalue()], height=28, width=28)

@@ -272,6 +272,54 @@ async def test_a_refused_version_is_seen_in_the_model(serve: Serve, publisher: P
     assert "model.onnx: sha256 is" in described.refusal
 
 
+async def test_png_files_never_delay_a_new_version(serve: Serve, publisher: Publisher, images: Images) -> None:
+    """Thousands of files wait to be decoded, and a new version is still noticed within a second."""
+    publisher.publish(1)
+    files = [png(image) for image in images]
+    async with serve() as running:
+        calls = [asyncio.create_task(running.client.classify_png(files)) for _ in range(7)]
+        await asyncio.sleep(0.1)
+        publisher.publish(2)
+        began = time.monotonic()
+        while (await running.client.model()).version != 2:
+            await asyncio.sleep(0.02)
+        assert time.monotonic() - began < 1
+        await asyncio.gather(*calls)
+
+
+async def test_too_many_png_files_are_refused_before_they_are_decoded(
+    serve: Serve, publisher: Publisher, images: Images
+) -> None:
+    """Decoding has a queue of its own, and a limit."""
+    publisher.publish(1)
+    files = [png(images[0])] * 1000
+    async with serve(max_queue_images=2000) as running:
+        calls = (running.client.classify_png(files) for _ in range(20))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    kinds = {type(answer) for answer in answers}
+    assert OverloadedError in kinds
+    assert len(kinds) == 2
+
+
+async def test_the_limit_that_is_told_fits_into_a_message(serve: Serve, publisher: Publisher) -> None:
+    """What GetModel promises can be sent."""
+    publisher.publish(1)
+    async with serve(max_image_count=2000, max_message_bytes=2**20) as running:
+        count = (await running.client.model()).max_image_count
+        answer = await running.client.classify(np.zeros((count, 28, 28), np.uint8))
+    assert len(answer.digits) == count > 1300
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+async def test_it_listens_where_it_is_told(serve: Serve, publisher: Publisher, host: str) -> None:
+    """Names, IPv4 and IPv6."""
+    publisher.publish(1)
+    async with serve(host=host) as running:
+        shown = f"[{host}]" if ":" in host else host
+        async with AsyncDigitClient(f"{shown}:{running.server.port}") as client:
+            assert (await client.model()).version == 1
+
+
 async def test_a_deadline_is_kept(serve: Serve, publisher: Publisher, images: Images) -> None:
     """A call without time fails with DeadlineError, and the server goes on."""
     publisher.publish(1)
@@ -336,7 +384,7 @@ async def test_reflection_names_the_services(serve: Serve) -> None:
 async def test_two_servers_cannot_share_a_port_unnoticed(serve: Serve) -> None:
     """The second one fails at start, and says what to do."""
     async with serve() as running:
-        with pytest.raises(OSError, match="choose another with --port"):
+        with pytest.raises(OSError, match="the port free"):
             async with serve(port=running.server.port):
                 pass
 
@@ -357,7 +405,7 @@ class FailingService:
 async def test_an_unexpected_exception_never_leaves_the_server() -> None:
     """INTERNAL, a fixed sentence and a request id."""
     transport = GrpcioTransport([FailingService()], Calls(), max_message_bytes=2**20)
-    port = await transport.start("127.0.0.1:0")
+    port = await transport.start("127.0.0.1", 0)
     try:
         async with AsyncDigitClient(f"127.0.0.1:{port}") as client:
             with pytest.raises(InternalError) as error:

@@ -98,7 +98,7 @@ class KnownAnswers(_message.Message):
     def __init__(self, image_count: _Optional[int] = ..., logits_tolerance: _Optional[float] = ..., probabilities_tolerance: _Optional[float] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("train_loss", "test_loss", "error_rate", "accuracy", "image_count", "class_accuracies", "confusion")
+    __slots__ = ("train_loss", "test_loss", "error_rate", "accuracy", "image_count", "class_accuracies", "confusion", "calibration_error")
     TRAIN_LOSS_FIELD_NUMBER: _ClassVar[int]
     TEST_LOSS_FIELD_NUMBER: _ClassVar[int]
     ERROR_RATE_FIELD_NUMBER: _ClassVar[int]
@@ -106,6 +106,7 @@ class Evaluation(_message.Message):
     IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
     CLASS_ACCURACIES_FIELD_NUMBER: _ClassVar[int]
     CONFUSION_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_ERROR_FIELD_NUMBER: _ClassVar[int]
     train_loss: float
     test_loss: float
     error_rate: float
@@ -113,7 +114,8 @@ class Evaluation(_message.Message):
     image_count: int
     class_accuracies: _containers.RepeatedScalarFieldContainer[float]
     confusion: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, train_loss: _Optional[float] = ..., test_loss: _Optional[float] = ..., error_rate: _Optional[float] = ..., accuracy: _Optional[float] = ..., image_count: _Optional[int] = ..., class_accuracies: _Optional[_Iterable[float]] = ..., confusion: _Optional[_Iterable[int]] = ...) -> None: ...
+    calibration_error: float
+    def __init__(self, train_loss: _Optional[float] = ..., test_loss: _Optional[float] = ..., error_rate: _Optional[float] = ..., accuracy: _Optional[float] = ..., image_count: _Optional[int] = ..., class_accuracies: _Optional[_Iterable[float]] = ..., confusion: _Optional[_Iterable[int]] = ..., calibration_error: _Optional[float] = ...) -> None: ...
 
 class Data(_message.Message):
     __slots__ = ("name", "source", "payload_sha256", "train_count", "test_count", "mean", "std")
