@@ -3,7 +3,6 @@
 A crash at any point leaves the old version live and no half version visible; the next run finishes or clears the rest.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,13 +63,9 @@ def _find_same(model: ModelRepository, candidate: Path, description: Manifest) -
         manifest = model.manifest(version)
         published = {file.path: file.sha256 for file in manifest.files}
         is_same = published.get(MODEL) == digest and manifest.labels == description.labels
-        if is_same and _is_whole(model.path(version), published):
+        if is_same and model.is_whole(version):
             return version
     return None
-
-
-def _is_whole(version: Path, published: Mapping[str, str]) -> bool:
-    return all((version / name).is_file() and sha256_of(version / name) == digest for name, digest in published.items())
 
 
 def _was_announced(model: ModelRepository, version: int) -> bool:

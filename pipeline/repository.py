@@ -59,7 +59,8 @@ class ModelRepository:
 
     def versions(self) -> list[int]:
         """Every version directory, in order."""
-        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
+        paths = self.directory.iterdir() if self.directory.is_dir() else ()
+        return sorted(int(path.name) for path in paths if path.name.isdecimal())
 
     def path(self, version: int) -> Path:
         """Where a version lies."""
@@ -72,6 +73,14 @@ class ModelRepository:
             return json_format.Parse(path.read_bytes(), Manifest(), ignore_unknown_fields=True)
         except (OSError, json_format.ParseError, UnicodeDecodeError) as error:
             raise PublishError(f"{path}: cannot be read: {error}; remove that version directory") from error
+
+    def is_whole(self, version: int) -> bool:
+        """Whether every file of a version has the hash that its manifest names."""
+        directory = self.path(version)
+        return all(
+            (directory / file.path).is_file() and sha256_of(directory / file.path) == file.sha256
+            for file in self.manifest(version).files
+        )
 
     def current(self) -> Current:
         """What CURRENT says; an empty message where there is none."""

@@ -1,0 +1,1 @@
+"""The commands of `python -m pipeline`, a file for each family."""

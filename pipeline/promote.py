@@ -1,0 +1,37 @@
+"""Changes which version is served, by a rewrite of CURRENT: nothing is trained, copied or deleted."""
+
+from pipeline.errors import PublishError
+from pipeline.repository import ModelRepository
+from protos.artifact.v1.manifest_pb2 import Current
+
+
+def promote(model: ModelRepository, version: int) -> Current:
+    """Make `version` current; raises PublishError when it is not there, or not whole."""
+    with model.writing():
+        return _point_at(model, version, "promote")
+
+
+def rollback(model: ModelRepository) -> Current:
+    """Make the version before the current one current again; raises PublishError when there is none.
+
+    "Before" is what CURRENT calls previous: a second rollback goes forward again, so that one that was a mistake is
+    undone by the same command.
+    """
+    with model.writing():
+        current = model.current()
+        if not current.previous:
+            raise PublishError(
+                f"{model.directory}: no version was current before version {current.version or '(none)'}"
+            )
+        return _point_at(model, current.previous, "rollback")
+
+
+def _point_at(model: ModelRepository, version: int, event: str) -> Current:
+    if version not in model.versions():
+        known = ", ".join(map(str, model.versions())) or "none"
+        raise PublishError(f"{model.directory}: has no version {version}; expected one of {known}")
+    if not model.is_whole(version):
+        raise PublishError(f"{model.path(version)}: is not what was published: a file is missing or was changed")
+    if model.current().version == version:
+        return model.current()
+    return model.point_at(version, event)
