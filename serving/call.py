@@ -6,9 +6,10 @@ deadline passes. It hands over the bytes of the request and gets those of the re
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -23,20 +24,29 @@ DRAINING_RETRY_S = 1.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class Call:
-    """One call, whatever brought it."""
+    """One call, whatever brought it; a transport derives its own. What is rarely asked for is worked out when asked."""
 
-    peer: str
-    """Where it came from, such as "ipv4:127.0.0.1:50000"."""
-    deadline: float | None = None
-    """When the caller stops waiting, seconds on time.monotonic; None for never."""
-    metadata: Mapping[str, str | bytes] = field(default_factory=dict)
-    """What the caller sent beside the request."""
-    trailers: dict[str, str] = field(default_factory=dict)
-    """What is sent beside the answer; a service may add to it."""
-    request_id: str = field(default_factory=lambda: uuid4().hex)
-    """Names the call in logs and in internal errors."""
+    def __init__(self, deadline: float | None = None) -> None:
+        self.deadline = deadline
+        """When the caller stops waiting, seconds on time.monotonic; None for never."""
+        self.trailers: list[tuple[str, str]] = []
+        """What is sent beside the answer; a service may add to it."""
+
+    @property
+    def peer(self) -> str:
+        """Where it came from, such as "ipv4:127.0.0.1:50000"."""
+        raise NotImplementedError
+
+    @property
+    def metadata(self) -> Mapping[str, str | bytes]:
+        """What the caller sent beside the request."""
+        raise NotImplementedError
+
+    @cached_property
+    def request_id(self) -> str:
+        """Names the call in logs and in internal errors."""
+        return uuid4().hex
 
 
 Method = Callable[[Any, Call], Awaitable[Message]]
@@ -84,45 +94,40 @@ class Calls:
 
     def __init__(self) -> None:
         self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._draining = False
+        self._finished = asyncio.Event()
 
     async def answer(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         """Answer the request in `content`; raises ServingError only (and CancelledError when the transport cancels)."""
         if self._draining:
             raise DrainingError("the server is shutting down; call another one", retry_after_s=DRAINING_RETRY_S)
-        with self._counted():
-            request = _parse(rpc, content)
-            try:
-                response = await rpc.method(request, call)
-                return response.SerializeToString()
-            except ServingError:
-                raise
-            except Exception:
-                log.exception("%s failed, request id %s", rpc.path, call.request_id)
-                raise internal_error(call.request_id) from None
+        self._in_flight += 1
+        try:
+            response = await rpc.method(_parse(rpc, content), call)
+            return response.SerializeToString()
+        except ServingError:
+            raise
+        except Exception:
+            log.exception("%s failed, request id %s", rpc.path, call.request_id)
+            raise internal_error(call.request_id) from None
+        finally:
+            self._in_flight -= 1
+            self._notice_the_last()
 
     def drain(self) -> None:
         """From now on refuse new calls; those in flight go on."""
         self._draining = True
+        self._notice_the_last()
 
     async def finish(self, within_s: float) -> int:
-        """Wait until no call is in flight, for at most `within_s`; return how many still are."""
+        """After `drain`: wait until no call is in flight, for at most `within_s`; return how many still are."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), within_s)
+            await asyncio.wait_for(self._finished.wait(), within_s)
         return self._in_flight
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._in_flight += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+    def _notice_the_last(self) -> None:
+        if self._draining and not self._in_flight:
+            self._finished.set()
 
 
 def _parse(rpc: Rpc, content: bytes) -> Message:

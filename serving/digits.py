@@ -14,6 +14,9 @@ from serving.pixels import Images, PngDecoder, from_pixels
 from serving.repository import Refusal, Repository
 from serving.session import Answers, Session
 
+TIMING = "serving-timing"
+"""The trailer that says where the time of a call went."""
+
 ENVELOPE_BYTES = 64  # of a message around its pixels
 
 
@@ -41,7 +44,8 @@ class DigitService:
     async def classify(self, request: ClassifyRequest, call: Call) -> ClassifyResponse:
         """Classify the images of one call."""
         images = await self._images(request, self._repository.loaded.session)
-        answers = await self._batcher.submit(images, call.deadline)
+        answers, timing = await self._batcher.submit(images, call.deadline)
+        call.trailers.append((TIMING, str(timing)))
         return ClassifyResponse(
             digits=answers.probabilities.argmax(axis=1).tolist(),
             probabilities=answers.probabilities.ravel().tolist(),

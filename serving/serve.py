@@ -2,10 +2,13 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import signal
 import sys
+
+import uvloop
 
 from serving.config import Settings, add_arguments
 from serving.errors import ProviderError, SettingsError
@@ -35,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
             stream=sys.stderr,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        asyncio.run(_serve(settings, as_json=options.json))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, as_json=options.json))
     except SettingsError as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2
@@ -51,6 +55,8 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     server = Server(settings)
     await server.start()
+    gc.collect()
+    gc.freeze()  # what is here now stays: the collector need not look at it again and again
     address = f"{settings.host}:{server.port}"
     print(json.dumps({"address": address, "port": server.port}) if as_json else f"listening on {address}", flush=True)
     await stop.wait()

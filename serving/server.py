@@ -14,10 +14,13 @@ from serving.errors import UnavailableError
 from serving.manifest import Version
 from serving.pixels import Images, PngDecoder
 from serving.repository import Loaded, Repository
-from serving.session import Answers, Session, execution_provider
+from serving.session import CPU, Answers, Session, execution_provider
 from serving.transport.grpcio import GrpcioTransport
 
 STOP_GRACE_S = 0.5
+
+MAX_INLINE_IMAGES = 64
+"""So few run in the event loop: on a CPU that takes half a millisecond, and a thread and back would cost as much."""
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ class Server:
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="run")
         batcher = Batcher(
             self._run,
+            self._run_now,
+            max_inline_images=MAX_INLINE_IMAGES if self._provider == CPU else 0,
             max_batch_images=settings.max_image_count,
             max_queue_images=settings.max_queue_images,
             workers=settings.workers,
@@ -86,10 +91,17 @@ class Server:
         self._spawn(self._transport.set_serving(True))
 
     async def _run(self, images: Images) -> Answers:
+        session = self._session_for(images)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, session.run, images)
+
+    def _run_now(self, images: Images) -> Answers:
+        return self._session_for(images).run(images)
+
+    def _session_for(self, images: Images) -> Session:
         session = self._repository.loaded.session
         if images.shape[1:] != session.image_shape:
             raise UnavailableError("the model changed while the call waited; send it again", retry_after_s=0)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, session.run, images)
+        return session
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn, cast
 
 import grpc
@@ -65,16 +65,36 @@ class GrpcioTransport:
 
     def _handler(self, rpc: Rpc) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(content: bytes, context: Context) -> bytes:
-            call = _call(context)
+            call = GrpcioCall(context)
             try:
                 response = await self._calls.answer(rpc, content, call)
             except ServingError as error:
                 await _abort(context, error, call)
-            context.set_trailing_metadata(tuple(call.trailers.items()))
+            if call.trailers:
+                context.set_trailing_metadata(tuple(call.trailers))
             return response
 
         # Without a deserializer grpcio hands over the bytes: what cannot be parsed is then answered by us.
         return grpc.unary_unary_rpc_method_handler(handle)
+
+
+class GrpcioCall(Call):
+    """A call that grpcio brought."""
+
+    def __init__(self, context: Context) -> None:
+        remaining_s = cast("float | None", context.time_remaining())
+        super().__init__(None if remaining_s is None else time.monotonic() + remaining_s)
+        self._context = context
+
+    @property
+    def peer(self) -> str:
+        """As grpcio writes it."""
+        return self._context.peer()
+
+    @property
+    def metadata(self) -> Mapping[str, str | bytes]:
+        """Keys in lower case; binary values end in "-bin"."""
+        return dict(self._context.invocation_metadata() or ())
 
 
 class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # the package has no types
@@ -98,15 +118,6 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # the package h
                 task.cancel()
 
 
-def _call(context: Context) -> Call:
-    remaining_s = cast("float | None", context.time_remaining())
-    return Call(
-        peer=context.peer(),
-        deadline=None if remaining_s is None else time.monotonic() + remaining_s,
-        metadata=dict(context.invocation_metadata() or ()),
-    )
-
-
 async def _abort(context: Context, error: ServingError, call: Call) -> NoReturn:
     status = rpc_status.to_status(to_status(error))
-    await context.abort(status.code, status.details, (*status.trailing_metadata, *call.trailers.items()))
+    await context.abort(status.code, status.details, (*status.trailing_metadata, *call.trailers))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,13 +35,36 @@ class Model:
 
     async def run(self, images: Images) -> Answer:
         """Answer when the gate is open; fail when one of the images is bad."""
-        values = images[:, 0, 0].tolist()
+        values = self._begin(images)
+        await self.gate.wait()
+        return self._end(images, values)
+
+    def run_now(self, images: Images) -> Answer:
+        """Answer at once."""
+        return self._end(images, self._begin(images))
+
+    def _begin(self, images: Images) -> list[int]:
+        values: list[int] = images[:, 0, 0].tolist()
         self.before(values)
         self.batches.append(values)
-        await self.gate.wait()
+        return values
+
+    def _end(self, images: Images, values: list[int]) -> Answer:
         if self.bad & set(values):
             raise ValueError(f"cannot answer {self.bad & set(values)}")
         return images[:, 0, 0]
+
+
+class Answering:
+    """A batcher of which only the answers are looked at."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        self.batcher: Batcher[Answer] = Batcher(*arguments, **settings)
+
+    async def submit(self, images: Images, deadline: float | None = None) -> Answer:
+        """Submit, and leave the timing out."""
+        answers, _ = await self.batcher.submit(images, deadline)
+        return answers
 
 
 class Clock:
@@ -55,10 +79,11 @@ class Clock:
 
 
 def make(
-    model: Model, *, batch: int = 4, queue: int = 100, workers: int = 1, clock: Clock | None = None
-) -> "Batcher[Answer]":
-    """A batcher over the model."""
-    return Batcher(model.run, max_batch_images=batch, max_queue_images=queue, workers=workers, clock=clock or Clock())
+    model: Model, *, batch: int = 4, queue: int = 100, workers: int = 1, inline: int = 0, clock: Clock | None = None
+) -> Answering:
+    """A batcher over the model; nothing is run where it arrives unless `inline` says so."""
+    limits = {"max_inline_images": inline, "max_batch_images": batch, "max_queue_images": queue}
+    return Answering(model.run, model.run_now, **limits, workers=workers, clock=clock or Clock())
 
 
 async def settle() -> None:
@@ -67,7 +92,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def busy(model: Model, batcher: "Batcher[Answer]") -> "asyncio.Task[Answer]":
+async def busy(model: Model, batcher: Answering) -> "asyncio.Task[Answer]":
     """Occupy the only worker with one image of value 0."""
     first = asyncio.create_task(batcher.submit(pictures(0)))
     await settle()
@@ -122,15 +147,140 @@ async def test_images_of_different_sizes_never_share_a_batch() -> None:
     assert model.batches == [[0], [1], [2], [3]]
 
 
-async def test_as_many_batches_run_at_once_as_there_are_workers() -> None:
-    """Two workers take two calls; the third waits."""
+async def test_a_few_images_are_run_where_they_arrive_when_nobody_waits() -> None:
+    """Without a turn of the event loop."""
+    model = Model(is_open=False)
+    call = asyncio.create_task(make(model, inline=2).submit(pictures(1, 2)))
+    await asyncio.sleep(0)
+    assert call.done()
+    assert (await call).tolist() == [1, 2]
+
+
+async def test_a_failure_where_it_arrives_is_the_callers_alone() -> None:
+    """And the next call is answered."""
+    batcher = make(Model(bad=[1]), inline=2)
+    with pytest.raises(ValueError, match="cannot answer"):
+        await batcher.submit(pictures(1))
+    assert (await batcher.submit(pictures(2))).tolist() == [2]
+
+
+async def test_nobody_overtakes_those_who_wait() -> None:
+    """A call that could be run where it arrives joins the queue behind others."""
+    model = Model(is_open=False)
+    batcher = make(model, inline=1)
+    first = asyncio.create_task(batcher.submit(pictures(0, 0)))
+    await settle()
+    waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2)]
+    await settle()
+    model.gate.set()
+    await asyncio.gather(first, *waiting)
+    assert model.batches == [[0, 0], [1, 2]]
+
+
+async def test_a_long_queue_is_shared_among_idle_workers() -> None:
+    """Three calls of 64 images, two workers: both have work."""
+    model = Model(is_open=False)
+    batcher = make(model, batch=1024, queue=1024, workers=2)
+    calls = [asyncio.create_task(batcher.submit(pictures(*[value] * 64))) for value in (1, 2, 3)]
+    await settle()
+    assert [len(batch) for batch in model.batches] == [128, 64]
+    model.gate.set()
+    await asyncio.gather(*calls)
+
+
+async def test_a_short_queue_is_one_batch() -> None:
+    """A second batch of a few images would cost more than it saves."""
     model = Model(is_open=False)
     batcher = make(model, workers=2)
     calls = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
     await settle()
-    assert model.batches == [[1], [2]]
+    assert model.batches == [[1, 2, 3]]
     model.gate.set()
     await asyncio.gather(*calls)
+
+
+async def test_interactive_calls_go_before_bulk_calls() -> None:
+    """One image overtakes a hundred that came first."""
+    model = Model(is_open=False)
+    batcher = make(model, batch=100, queue=1000)
+    first = await busy(model, batcher)
+    bulk = asyncio.create_task(batcher.submit(pictures(*[1] * 100)))
+    await settle()
+    single = asyncio.create_task(batcher.submit(pictures(2)))
+    await settle()
+    model.gate.set()
+    await asyncio.gather(first, bulk, single)
+    assert [batch[0] for batch in model.batches] == [0, 2, 1]
+
+
+async def test_bulk_calls_are_not_passed_over_for_ever() -> None:
+    """However many single images keep coming."""
+    model = Model()
+    batcher = make(model, batch=20, queue=1000)
+    bulk = asyncio.create_task(batcher.submit(pictures(*[1] * 20)))
+    singles: list[asyncio.Task[Answer]] = []
+    model.before = lambda _: singles.extend(asyncio.create_task(batcher.submit(pictures(2))) for _ in range(20))
+    singles.append(asyncio.create_task(batcher.submit(pictures(2))))
+    for _ in range(200):
+        await asyncio.sleep(0)
+        if bulk.done():
+            break
+    assert bulk.done()
+    model.before = lambda _: None
+    await asyncio.gather(*singles)
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
+    """By the pace of the batches that ran: here a tenth of a second each."""
+    clock = Clock()
+    model = Model(is_open=False)
+    batcher = make(model, clock=clock)
+    first = await busy(model, batcher)
+    clock.now_s += 0.1
+    model.gate.set()
+    await first
+    model.gate.clear()
+    running = asyncio.create_task(batcher.submit(pictures(1)))
+    await settle()
+    with pytest.raises(OverloadedError, match="the deadline is 50 ms away") as error:
+        await batcher.submit(pictures(2), deadline=clock.now_s + 0.05)
+    assert error.value.retry_after_s is not None
+    patient = asyncio.create_task(batcher.submit(pictures(3), deadline=clock.now_s + 10))
+    await settle()
+    model.gate.set()
+    assert [(await call).tolist() for call in (running, patient)] == [[1], [3]]
+
+
+async def test_a_call_learns_where_its_time_went() -> None:
+    """Queue and run by the clock, and the size of its batch."""
+    clock = Clock()
+    model = Model(is_open=False)
+    batcher = make(model, clock=clock)
+    first = await busy(model, batcher)
+    waiting = asyncio.create_task(batcher.batcher.submit(pictures(1, 2)))
+    await settle()
+    clock.now_s = 0.25
+    model.before = lambda _: setattr(clock, "now_s", 0.75)
+    model.gate.set()
+    _, timing = await waiting
+    assert (timing.queue_s, timing.compute_s, timing.batch_images) == (0.25, 0.5, 2)
+    assert str(timing) == "queue_us=250000 compute_us=500000 batch_images=2"
+    await first
+
+
+async def test_the_guilty_one_of_sixty_four_is_found_by_halving() -> None:
+    """Exactly one error, in a dozen runs and not in sixty-four."""
+    model = Model(is_open=False, bad=[40])
+    batcher = make(model, batch=64)
+    first = await busy(model, batcher)
+    calls = [asyncio.create_task(batcher.submit(pictures(value))) for value in range(1, 65)]
+    await settle()
+    model.gate.set()
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in answers].count(ValueError) == 1
+    assert isinstance(answers[39], ValueError)
+    assert len(model.batches) < 16
+    await first
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
