@@ -35,6 +35,16 @@ class Answers(Protocol):
         """The answers of some of the images."""
 
 
+class Observer(Protocol):
+    """Is told what happened."""
+
+    def call_waited(self, queue_s: float) -> None:
+        """A call's batch began; the call had waited for `queue_s`."""
+
+    def batch_ran(self, image_count: int, compute_s: float) -> None:
+        """The model answered a batch."""
+
+
 T = TypeVar("T", bound=Answers)
 
 
@@ -74,6 +84,7 @@ class Batcher(Generic[T]):
         self,
         run: Callable[[Images], Awaitable[T]],
         run_now: Callable[[Images], T],
+        observer: Observer,
         *,
         max_inline_images: int,
         max_batch_images: int,
@@ -83,6 +94,7 @@ class Batcher(Generic[T]):
     ) -> None:
         self._run = run
         self._run_now = run_now
+        self._observer = observer
         self._max_inline_images = max_inline_images
         self._max_batch_images = max_batch_images
         self._max_queue_images = max_queue_images
@@ -124,8 +136,13 @@ class Batcher(Generic[T]):
     def _answer_now(self, images: Images, arrived: float) -> tuple[T, Timing]:
         answers = self._run_now(images)
         compute_s = self._clock() - arrived
-        self._pace.observe(len(images), compute_s)
+        self._batch_ran(len(images), compute_s)
+        self._observer.call_waited(0.0)
         return answers, Timing(0.0, compute_s, len(images))
+
+    def _batch_ran(self, image_count: int, compute_s: float) -> None:
+        self._pace.observe(image_count, compute_s)
+        self._observer.batch_ran(image_count, compute_s)
 
     def _admit(self, images: Images, queue: "_Queue[T]", deadline: float | None, now: float) -> None:
         if self.queued_images + len(images) > self._max_queue_images:
@@ -208,10 +225,22 @@ class Batcher(Generic[T]):
             await self._find_guilty(batch, error)
         else:
             compute_s = self._clock() - began
-            self._pace.observe(len(images), compute_s)
-            _hand_out(batch, answers, began, compute_s)
+            self._batch_ran(len(images), compute_s)
+            self._hand_out(batch, answers, began, compute_s)
         finally:
             self._running_images -= len(images)
+
+    def _hand_out(self, batch: list[_Pending[T]], answers: T, began: float, compute_s: float) -> None:
+        """Give each call that still waits its own part of the answers."""
+        batch_images = sum(len(pending.images) for pending in batch)
+        start = 0
+        for pending in batch:
+            stop = start + len(pending.images)
+            if not pending.answered.done():
+                timing = Timing(began - pending.arrived, compute_s, batch_images)
+                self._observer.call_waited(timing.queue_s)
+                pending.answered.set_result((answers[start:stop], timing))
+            start = stop
 
     async def _find_guilty(self, batch: list[_Pending[T]], error: Exception) -> None:
         """After a batch failed: run its halves, so that one call's fault stays its own."""
@@ -251,15 +280,3 @@ class _Queue(Generic[T]):
 
 def _joined(batch: list[_Pending[T]]) -> Images:
     return batch[0].images if len(batch) == 1 else np.concatenate([pending.images for pending in batch])
-
-
-def _hand_out(batch: list[_Pending[T]], answers: T, began: float, compute_s: float) -> None:
-    """Give each call that still waits its own part of the answers."""
-    batch_images = sum(len(pending.images) for pending in batch)
-    start = 0
-    for pending in batch:
-        stop = start + len(pending.images)
-        if not pending.answered.done():
-            timing = Timing(began - pending.arrived, compute_s, batch_images)
-            pending.answered.set_result((answers[start:stop], timing))
-        start = stop

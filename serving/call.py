@@ -6,6 +6,7 @@ deadline passes. It hands over the bytes of the request and gets those of the re
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from uuid import uuid4
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
+from google.rpc import code_pb2
 
-from serving.errors import DrainingError, InvalidRequestError, ServingError, internal_error
+from serving.errors import STATUSES, DrainingError, InvalidRequestError, ServingError, internal_error
 
 DRAINING_RETRY_S = 1.0
 
@@ -92,16 +94,33 @@ def rpcs(service: Service) -> list[Rpc]:
 class Calls:
     """Lets calls in, counts those in flight and turns whatever goes wrong into an error that a caller may see."""
 
-    def __init__(self) -> None:
+    def __init__(self, observe: Callable[[str, int, float], None] = lambda _path, _code, _duration_s: None) -> None:
+        self._observe = observe
         self._in_flight = 0
         self._draining = False
         self._finished = asyncio.Event()
 
     async def answer(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         """Answer the request in `content`; raises ServingError only (and CancelledError when the transport cancels)."""
+        began = time.monotonic()
+        code = code_pb2.CANCELLED  # unless it ends otherwise
+        self._in_flight += 1
+        try:
+            response = await self._run(rpc, content, call)
+        except ServingError as error:
+            code = STATUSES[type(error)].code
+            raise
+        else:
+            code = code_pb2.OK
+            return response
+        finally:
+            self._in_flight -= 1
+            self._notice_the_last()
+            self._observe(rpc.path, code, time.monotonic() - began)
+
+    async def _run(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         if self._draining:
             raise DrainingError("the server is shutting down; call another one", retry_after_s=DRAINING_RETRY_S)
-        self._in_flight += 1
         try:
             response = await rpc.method(_parse(rpc, content), call)
             return response.SerializeToString()
@@ -110,9 +129,6 @@ class Calls:
         except Exception:
             log.exception("%s failed, request id %s", rpc.path, call.request_id)
             raise internal_error(call.request_id) from None
-        finally:
-            self._in_flight -= 1
-            self._notice_the_last()
 
     def drain(self) -> None:
         """From now on refuse new calls; those in flight go on."""

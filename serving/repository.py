@@ -51,15 +51,21 @@ class Loaded:
 class Repository:
     """The newest good version of one model, loaded.
 
-    `load` makes a session of a version and proves it; it runs in a thread. `on_change` is told after every swap.
+    `load` makes a session of a version and proves it; it runs in a thread. `on_swap` and `on_refusal` are told of
+    what became of CURRENT.
     """
 
     def __init__(
-        self, directory: Path, load: Callable[[Version], Session], on_change: Callable[[Loaded], None] = lambda _: None
+        self,
+        directory: Path,
+        load: Callable[[Version], Session],
+        on_swap: Callable[[Loaded], None] = lambda _: None,
+        on_refusal: Callable[[Refusal], None] = lambda _: None,
     ) -> None:
         self._directory = directory
         self._load = load
-        self._on_change = on_change
+        self._on_swap = on_swap
+        self._on_refusal = on_refusal
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="load")  # of its own: nothing else may delay a swap
         self._seen: bytes | None = None
         self._has_looked = False
@@ -137,9 +143,10 @@ class Repository:
         if old is not None:
             # Batches that still run hold the old session; with the last of them it is freed.
             weakref.finalize(old.session, log.info, "version %d is retired", old.current.version).atexit = False
-        self._on_change(loaded)
+        self._on_swap(loaded)
 
     def _refuse(self, refusal: Refusal) -> None:
         self.refusal = refusal
         goes_on = f"version {self._loaded.current.version} goes on" if self._loaded else "no version answers"
         log.error("refused version %d: %s; %s", refusal.version, refusal.reason, goes_on)
+        self._on_refusal(refusal)

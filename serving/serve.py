@@ -58,6 +58,9 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
     gc.collect()
     gc.freeze()  # what is here now stays: the collector need not look at it again and again
     address = f"{settings.host}:{server.port}"
-    print(json.dumps({"address": address, "port": server.port}) if as_json else f"listening on {address}", flush=True)
+    if as_json:
+        print(json.dumps({"address": address, "port": server.port, "metrics_port": server.metrics_port}), flush=True)
+    else:
+        print(f"listening on {address}", flush=True)
     await stop.wait()
     await server.drain()

@@ -12,6 +12,7 @@ from serving.config import Settings
 from serving.digits import DigitService
 from serving.errors import UnavailableError
 from serving.manifest import Version
+from serving.metrics import Metrics
 from serving.pixels import Images, PngDecoder
 from serving.repository import Loaded, Repository
 from serving.session import CPU, Answers, Session, execution_provider
@@ -31,11 +32,15 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._provider = execution_provider(settings.provider)
-        self._repository = Repository(settings.repository / settings.model, self._load, self._swapped)
+        self._metrics = Metrics()
+        self._repository = Repository(
+            settings.repository / settings.model, self._load, self._swapped, self._metrics.version_refused
+        )
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="run")
         batcher = Batcher(
             self._run,
             self._run_now,
+            self._metrics,
             max_inline_images=MAX_INLINE_IMAGES if self._provider == CPU else 0,
             max_batch_images=settings.max_image_count,
             max_queue_images=settings.max_queue_images,
@@ -49,14 +54,18 @@ class Server:
             max_image_count=settings.max_image_count,
             max_message_bytes=settings.max_message_bytes,
         )
-        self._calls = Calls()
+        self._metrics.watch_queue(lambda: batcher.queued_images)
+        self._calls = Calls(self._metrics.call_answered)
         self._transport = GrpcioTransport([service], self._calls, max_message_bytes=settings.max_message_bytes)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
+        self.metrics_port: int | None = None
 
     async def start(self) -> None:
         """Listen, load what CURRENT names and go on watching it; raises OSError where the port cannot be had."""
         self.port = await self._transport.start(self._settings.host, self._settings.port)
+        if self._settings.metrics_port is not None:
+            self.metrics_port = self._metrics.start(self._settings.host, self._settings.metrics_port)
         await self._repository.refresh()
         self._spawn(self._repository.watch(self._settings.poll_ms / 1000))
 
@@ -79,6 +88,7 @@ class Server:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._decoder.close()
         self._repository.close()
+        self._metrics.close()
         log.info("stopped")
 
     def _load(self, version: Version) -> Session:
@@ -87,7 +97,8 @@ class Server:
         session.warm_up(self._settings.max_image_count)
         return session
 
-    def _swapped(self, _loaded: Loaded) -> None:
+    def _swapped(self, loaded: Loaded) -> None:
+        self._metrics.version_swapped(loaded)
         self._spawn(self._transport.set_serving(True))
 
     async def _run(self, images: Images) -> Answers:

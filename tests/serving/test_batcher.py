@@ -67,6 +67,16 @@ class Answering:
         return answers
 
 
+class Nobody:
+    """Is told, and keeps nothing."""
+
+    def call_waited(self, queue_s: float) -> None:
+        """Forget it."""
+
+    def batch_ran(self, image_count: int, compute_s: float) -> None:
+        """Forget it."""
+
+
 class Clock:
     """Stands still until it is moved."""
 
@@ -83,7 +93,7 @@ def make(
 ) -> Answering:
     """A batcher over the model; nothing is run where it arrives unless `inline` says so."""
     limits = {"max_inline_images": inline, "max_batch_images": batch, "max_queue_images": queue}
-    return Answering(model.run, model.run_now, **limits, workers=workers, clock=clock or Clock())
+    return Answering(model.run, model.run_now, Nobody(), **limits, workers=workers, clock=clock or Clock())
 
 
 async def settle() -> None:

@@ -1,0 +1,111 @@
+"""What Prometheus is told, by scraping a real server."""
+
+import asyncio
+import urllib.request
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serving.errors import InvalidRequestError
+from serving.pixels import Images
+from serving.session import CPU
+from tests.programs import ROOT
+from tests.serving.conftest import Publisher, RunningServer, Serve
+
+CLASSIFY = "/digits.v1.DigitService/Classify"
+
+
+async def scrape(running: RunningServer) -> dict[tuple[str, ...], float]:
+    """Every sample, by its name and the values of its labels, in the order of their names."""
+    url = f"http://127.0.0.1:{running.server.metrics_port}/metrics"
+    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read().decode())
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return {(sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value for sample in samples}
+
+
+async def test_calls_are_counted_by_method_and_code(serve: Serve, publisher: Publisher, images: Images) -> None:
+    """Good ones and bad ones."""
+    publisher.publish(1)
+    async with serve(metrics_port=0) as running:
+        for _ in range(3):
+            await running.client.classify(images[:2])
+        with pytest.raises(InvalidRequestError):
+            await running.client.classify(np.zeros((1, 5, 5), np.uint8))
+        samples = await scrape(running)
+    assert samples["serving_calls_total", "OK", CLASSIFY] == 3
+    assert samples["serving_calls_total", "INVALID_ARGUMENT", CLASSIFY] == 1
+    assert samples["serving_call_seconds_count", CLASSIFY] == 4
+
+
+async def test_batches_are_measured(serve: Serve, publisher: Publisher, images: Images) -> None:
+    """Images, run and wait: for a call that runs where it arrives, and for one that goes to a thread."""
+    publisher.publish(1)
+    async with serve(metrics_port=0) as running:
+        await running.client.classify(images[:2])
+        await running.client.classify(images[:500])
+        samples = await scrape(running)
+    assert samples["serving_batch_images_sum",] == 502
+    assert samples["serving_batch_images_count",] == samples["serving_compute_seconds_count",] == 2
+    assert samples["serving_queue_seconds_count",] == 2
+    assert samples["serving_queued_images",] == 0
+
+
+async def test_versions_are_counted(serve: Serve, publisher: Publisher) -> None:
+    """Those that answer, and those that are refused."""
+    publisher.publish(1)
+    async with serve(metrics_port=0) as running:
+        publisher.publish(2)
+        while (await running.client.model()).version != 2:
+            await asyncio.sleep(0.02)
+        (publisher.model.directory / "CURRENT").chmod(0o644)
+        (publisher.model.directory / "CURRENT").write_text("garbage")
+        while not (await running.client.model()).refusal:
+            await asyncio.sleep(0.02)
+        samples = await scrape(running)
+    assert samples["serving_swaps_total",] == 2
+    assert samples["serving_versions_refused_total",] == 1
+    assert samples["serving_model_version",] == 2
+    assert samples["serving_provider_info", CPU] == 1
+    assert samples["process_resident_memory_bytes",] > 0
+
+
+async def test_every_metric_of_ours_is_documented(serve: Serve, publisher: Publisher, images: Images) -> None:
+    """docs/metrics.md has a row for each."""
+    publisher.publish(1)
+    async with serve(metrics_port=0) as running:
+        await running.client.classify(images[:2])
+        samples = await scrape(running)
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    endings = ("_bucket", "_count", "_sum", "_created")
+    for name in {name for name, *_ in samples if name.startswith("serving_") and not name.endswith("_created")}:
+        base = next((name.removesuffix(ending) for ending in endings if name.endswith(ending)), name)
+        assert f"| `{base}` |" in page
+
+
+async def test_they_are_not_served_unless_asked_for(serve: Serve) -> None:
+    """No port that nobody knows of."""
+    async with serve() as running:
+        assert running.server.metrics_port is None
+
+
+async def test_an_answer_says_where_its_time_went(serve: Serve, publisher: Publisher, images: Images) -> None:
+    """In its trailing metadata, less than the whole call took."""
+    publisher.publish(1)
+    async with serve() as running:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        call = running.client._classify(running_request(images[:100]))  # the result leaves out the trailers
+        await call
+        whole_us = 1e6 * (loop.time() - began)
+        trailers = dict(await call.trailing_metadata())
+    timing = dict(part.split("=") for part in trailers["serving-timing"].split())
+    assert timing["batch_images"] == "100"
+    assert 0 < int(timing["queue_us"]) + int(timing["compute_us"]) < whole_us
+
+
+def running_request(images: Images) -> object:
+    """A request as the client would send it."""
+    from protos.digits.v1.digits_pb2 import ClassifyRequest
+
+    return ClassifyRequest(image_count=len(images), pixels=images.tobytes())
