@@ -9,7 +9,7 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 	--no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo check test lint types imports protos protos-lint test-serving check-slow check-gpu bench lock clean
+.PHONY: help env demo check test lint types imports protos protos-lint test-serving check-slow check-gpu bench bench-serving lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -57,12 +57,15 @@ protos-lint: env
 protos: env  ## generate the code of the protos anew
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $$(find protos -name '*.proto')
 
-bench: env  ## every benchmark, with ratios and the machine
+bench: env  ## training: ours beside the notebook's loop, and every preset over five seeds
 	$(BIN)/python -m tests.benchmarks.bench_training
 	$(BIN)/python -m tests.benchmarks.bench_presets
 
-check-slow: check  ## what takes minutes
-	$(BIN)/python -m pytest -m slow
+bench-serving: env  ## the server beside plain grpcio servers; needs h2load (Debian: nghttp2-client)
+	$(BIN)/python -m tests.benchmarks.bench_serving
+
+check-slow: check  ## what takes minutes: swaps and drains under load, overload, fuzzing, memory
+	$(BIN)/python -m pytest -m slow -s
 
 check-gpu: env  ## the tests that need an NVIDIA card
 	$(BIN)/python -m pytest -m gpu -ra
