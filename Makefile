@@ -39,7 +39,7 @@ test: env  ## all tests, in random order, in parallel
 	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
 
 test-serving: $(SERVING_VENV)/installed  ## serving's tests where torch is not installed
-	$(SERVING_VENV)/bin/python -m pytest tests/serving -n auto
+	$(SERVING_VENV)/bin/python -m pytest tests/serving -n auto -m "not slow"
 
 lint: env  ## style and format
 	$(BIN)/ruff check

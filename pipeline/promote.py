@@ -1,12 +1,13 @@
 """Changes which version is served, by a rewrite of CURRENT: nothing is trained, copied or deleted."""
 
 from pipeline.errors import PublishError
-from pipeline.repository import ModelRepository
+from pipeline.repository import MANIFEST, ModelRepository, sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 
 
 def promote(model: ModelRepository, version: int) -> Current:
     """Make `version` current; raises PublishError when it is not there, or not whole."""
+    _demand_versions(model)
     with model.writing():
         return _point_at(model, version, "promote")
 
@@ -17,6 +18,7 @@ def rollback(model: ModelRepository) -> Current:
     "Before" is what CURRENT calls previous: a second rollback goes forward again, so that one that was a mistake is
     undone by the same command.
     """
+    _demand_versions(model)
     with model.writing():
         current = model.current()
         if not current.previous:
@@ -26,12 +28,19 @@ def rollback(model: ModelRepository) -> Current:
         return _point_at(model, current.previous, "rollback")
 
 
+def _demand_versions(model: ModelRepository) -> None:
+    """Refuse a mistyped path before a lock is made there."""
+    if not model.versions():
+        raise PublishError(f"{model.directory}: has no version; is it the right repository? (--repository, --model)")
+
+
 def _point_at(model: ModelRepository, version: int, event: str) -> Current:
     if version not in model.versions():
-        known = ", ".join(map(str, model.versions())) or "none"
+        known = ", ".join(map(str, model.versions()))
         raise PublishError(f"{model.directory}: has no version {version}; expected one of {known}")
     if not model.is_whole(version):
         raise PublishError(f"{model.path(version)}: is not what was published: a file is missing or was changed")
-    if model.current().version == version:
-        return model.current()
+    current = model.current()
+    if current.version == version and current.sha256 == sha256_of(model.path(version) / MANIFEST):
+        return current
     return model.point_at(version, event)

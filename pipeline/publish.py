@@ -6,7 +6,6 @@ A crash at any point leaves the old version live and no half version visible; th
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import PublishError
 from pipeline.repository import (
     KNOWN_ANSWERS,
     MANIFEST,
@@ -43,17 +42,14 @@ def publish(repository: Path, candidate: Path, description: Manifest) -> Publica
     Raises PublishError.
     """
     model = ModelRepository(repository / description.model_name)
-    try:
-        with model.writing():
-            version = _find_same(model, candidate, description)
-            is_new = version is None
-            if version is None:
-                version = _create_version(model, candidate, description)
-            if not _was_announced(model, version):
-                model.point_at(version, "publish")
-            return Publication(version, model.path(version), is_new, model.current().version)
-    except OSError as error:
-        raise PublishError(f"{error.filename or model.directory}: cannot be written: {error.strerror}") from error
+    with model.writing():
+        version = _find_same(model, candidate, description)
+        is_new = version is None
+        if version is None:
+            version = _create_version(model, candidate, description)
+        if not _was_announced(model, version):
+            model.point_at(version, "publish")
+        return Publication(version, model.path(version), is_new, model.current().version)
 
 
 def _find_same(model: ModelRepository, candidate: Path, description: Manifest) -> int | None:

@@ -38,12 +38,18 @@ class ModelRepository:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock and clear what a killed writer left; the kernel frees the lock whatever ends us."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with (self.directory / LOCK).open("a") as lock:
-            self._acquire(lock.fileno())
-            self._recover()
-            yield
+        """Hold the lock and clear what a killed writer left; the kernel frees the lock whatever ends us.
+
+        Raises PublishError when something cannot be written, here or in the block.
+        """
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with (self.directory / LOCK).open("a") as lock:
+                self._acquire(lock.fileno())
+                self._recover()
+                yield
+        except OSError as error:
+            raise PublishError(f"{error.filename or self.directory}: cannot be written: {error.strerror}") from error
 
     def _acquire(self, lock: int) -> None:
         give_up = time.monotonic() + LOCK_WAIT_S
@@ -75,22 +81,23 @@ class ModelRepository:
             raise PublishError(f"{path}: cannot be read: {error}; remove that version directory") from error
 
     def is_whole(self, version: int) -> bool:
-        """Whether every file of a version has the hash that its manifest names."""
-        directory = self.path(version)
-        return all(
-            (directory / file.path).is_file() and sha256_of(directory / file.path) == file.sha256
-            for file in self.manifest(version).files
+        """Whether a version has its files, each with the hash that its manifest names."""
+        directory, manifest = self.path(version), self.manifest(version)
+        named = {file.path: file.sha256 for file in manifest.files}
+        return (
+            manifest.version == version
+            and {MODEL, KNOWN_ANSWERS} <= named.keys()
+            and all(
+                (directory / name).is_file() and sha256_of(directory / name) == digest for name, digest in named.items()
+            )
         )
 
     def current(self) -> Current:
-        """What CURRENT says; an empty message where there is none."""
-        path = self.directory / CURRENT
+        """What CURRENT says; empty where there is none, or none that can be read: the next writer mends it."""
         try:
-            return json_format.Parse(path.read_bytes(), Current(), ignore_unknown_fields=True)
-        except FileNotFoundError:
+            return json_format.Parse((self.directory / CURRENT).read_bytes(), Current(), ignore_unknown_fields=True)
+        except (FileNotFoundError, json_format.ParseError, UnicodeDecodeError):
             return Current()
-        except (json_format.ParseError, UnicodeDecodeError) as error:
-            raise PublishError(f"{path}: cannot be read: {error}; expected the JSON of artifact.v1.Current") from error
 
     def history(self) -> list[HistoryEntry]:
         """Every line of HISTORY."""
@@ -115,7 +122,7 @@ class ModelRepository:
             version=version,
             sha256=sha256_of(self.path(version) / MANIFEST),
             previous=before.version,
-            generation=before.generation + 1,
+            generation=1 + max([before.generation, *(entry.generation for entry in self.history())]),
         )
         replacement = self.directory / STAGING / CURRENT
         replacement.parent.mkdir(exist_ok=True)

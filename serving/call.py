@@ -110,6 +110,10 @@ class Calls:
         except ServingError as error:
             code = STATUSES[type(error)].code
             raise
+        except asyncio.CancelledError:
+            if call.deadline is not None and time.monotonic() >= call.deadline:
+                code = code_pb2.DEADLINE_EXCEEDED
+            raise
         else:
             code = code_pb2.OK
             return response

@@ -6,7 +6,7 @@ Exception
 │   ├── UnavailableError        try again, here or elsewhere
 │   │   ├── NoModelError        no version is loaded yet
 │   │   └── DrainingError       the server is shutting down
-│   ├── OverloadedError         the queue is full
+│   ├── OverloadedError         no room, or no time, for this call
 │   ├── DeadlineError           the deadline passed before there was an answer
 │   ├── UnsupportedError        the server has no such method
 │   └── InternalError           anything else; says nothing but a request id
@@ -67,7 +67,7 @@ class DrainingError(UnavailableError):
 
 
 class OverloadedError(ServingError):
-    """The queue is full."""
+    """The queue is full, or the deadline cannot be met."""
 
 
 class DeadlineError(ServingError):

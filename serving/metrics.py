@@ -42,7 +42,10 @@ class Metrics:
 
     def start(self, host: str, port: int) -> int:
         """Serve them over HTTP from a thread; returns the port; raises OSError."""
-        self._server, _ = start_http_server(port, host, self.registry)
+        try:
+            self._server, _ = start_http_server(port, host, self.registry)
+        except OSError as error:
+            raise OSError(f"cannot listen on {host}:{port} for metrics: {error.strerror} (--metrics-port)") from error
         return int(self._server.server_port)
 
     def close(self) -> None:

@@ -20,9 +20,6 @@ from serving.transport.grpcio import GrpcioTransport
 
 STOP_GRACE_S = 0.5
 
-MAX_INLINE_IMAGES = 64
-"""So few run in the event loop: on a CPU that takes half a millisecond, and a thread and back would cost as much."""
-
 log = logging.getLogger(__name__)
 
 
@@ -39,9 +36,8 @@ class Server:
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="run")
         batcher = Batcher(
             self._run,
-            self._run_now,
+            self._run_now if self._provider == CPU else None,
             self._metrics,
-            max_inline_images=MAX_INLINE_IMAGES if self._provider == CPU else 0,
             max_batch_images=settings.max_image_count,
             max_queue_images=settings.max_queue_images,
             workers=settings.workers,
@@ -63,9 +59,9 @@ class Server:
 
     async def start(self) -> None:
         """Listen, load what CURRENT names and go on watching it; raises OSError where the port cannot be had."""
-        self.port = await self._transport.start(self._settings.host, self._settings.port)
         if self._settings.metrics_port is not None:
             self.metrics_port = self._metrics.start(self._settings.host, self._settings.metrics_port)
+        self.port = await self._transport.start(self._settings.host, self._settings.port)
         await self._repository.refresh()
         self._spawn(self._repository.watch(self._settings.poll_ms / 1000))
 

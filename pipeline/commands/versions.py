@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.options import add_repository
+from pipeline.errors import PublishError
 from pipeline.promote import promote, rollback
 from pipeline.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Current
@@ -41,9 +42,11 @@ def _list(options: argparse.Namespace) -> None:
     table = Table("version", "", "created", "accuracy", "preset", "device")
     for row in rows:
         mark = "current" if row["is_current"] else ""
-        table.add_row(
-            str(row["version"]), mark, row["created"], f"{100 * row['accuracy']:.2f} %", row["preset"], row["device"]
-        )
+        if "fault" in row:
+            table.add_row(str(row["version"]), mark, row["fault"])
+        else:
+            told = (row["created"], f"{100 * row['accuracy']:.2f} %", row["preset"], row["device"])
+            table.add_row(str(row["version"]), mark, *told)
     Console().print(table if rows else f"no version yet in {_model(options).directory}")
 
 
@@ -61,18 +64,23 @@ def _model(options: argparse.Namespace) -> ModelRepository:
 
 def _rows(model: ModelRepository) -> list[dict[str, Any]]:
     current = model.current().version
-    manifests = [model.manifest(version) for version in model.versions()]
     return [
-        {
-            "version": manifest.version,
-            "is_current": manifest.version == current,
-            "created": manifest.created.ToJsonString(),
-            "accuracy": manifest.evaluation.accuracy,
-            "preset": manifest.config.fields["name"].string_value,
-            "device": manifest.device,
-        }
-        for manifest in manifests
+        {"version": version, "is_current": version == current, **_told(model, version)} for version in model.versions()
     ]
+
+
+def _told(model: ModelRepository, version: int) -> dict[str, Any]:
+    """What the manifest says, or why it cannot be read."""
+    try:
+        manifest = model.manifest(version)
+    except PublishError as error:
+        return {"fault": str(error)}
+    return {
+        "created": manifest.created.ToJsonString(),
+        "accuracy": manifest.evaluation.accuracy,
+        "preset": manifest.config.fields["name"].string_value,
+        "device": manifest.device,
+    }
 
 
 def _tell(current: Current, options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ class AllowedImports(Contract):
     package = fields.StringField()
     allowed = fields.ListField(subfield=fields.StringField())
 
-    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002 - import-linter's signature
+    def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Find every import that the list does not have."""
         # A contract's fields are descriptors: on an instance they are the values of pyproject.toml.
         package, allowed = cast("str", self.package), cast("list[str]", self.allowed)

@@ -66,6 +66,37 @@ def test_a_damaged_version_is_refused(model: ModelRepository) -> None:
     assert model.current().version == 3
 
 
+def test_promoting_mends_a_garbled_current(model: ModelRepository) -> None:
+    """An operator's way out, and the generation goes on rising."""
+    path = model.directory / "CURRENT"
+    path.chmod(0o644)
+    path.write_text("garbage")
+    assert promote(model, 2).generation == 4
+    assert model.current().version == 2
+
+
+def test_a_current_that_was_deleted_does_not_turn_generations_back(model: ModelRepository) -> None:
+    """Servers look at changes of CURRENT; history remembers how many there were."""
+    (model.directory / "CURRENT").unlink()
+    assert promote(model, 3).generation == 4
+
+
+def test_an_emptied_manifest_is_refused(model: ModelRepository) -> None:
+    """A manifest that lists nothing proves nothing."""
+    path = model.path(1) / "manifest.json"
+    path.chmod(0o644)
+    path.write_text("{}")
+    with pytest.raises(PublishError, match="is not what was published"):
+        promote(model, 1)
+
+
+def test_a_mistyped_repository_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """No folder appears where nobody meant one."""
+    with pytest.raises(PublishError, match="is it the right repository"):
+        promote(ModelRepository(tmp_path / "nope" / "digits"), 1)
+    assert not (tmp_path / "nope").exists()
+
+
 def test_a_first_version_cannot_be_rolled_back(tmp_path: Path) -> None:
     """There is nothing before it."""
     publish_text(tmp_path / "repository", "one")

@@ -89,11 +89,18 @@ class Clock:
 
 
 def make(
-    model: Model, *, batch: int = 4, queue: int = 100, workers: int = 1, inline: int = 0, clock: Clock | None = None
+    model: Model,
+    *,
+    batch: int = 4,
+    queue: int = 100,
+    workers: int = 1,
+    inline: bool = False,
+    clock: Clock | None = None,
 ) -> Answering:
     """A batcher over the model; nothing is run where it arrives unless `inline` says so."""
-    limits = {"max_inline_images": inline, "max_batch_images": batch, "max_queue_images": queue}
-    return Answering(model.run, model.run_now, Nobody(), **limits, workers=workers, clock=clock or Clock())
+    limits = {"max_batch_images": batch, "max_queue_images": queue}
+    run_now = model.run_now if inline else None
+    return Answering(model.run, run_now, Nobody(), **limits, workers=workers, clock=clock or Clock())
 
 
 async def settle() -> None:
@@ -157,18 +164,37 @@ async def test_images_of_different_sizes_never_share_a_batch() -> None:
     assert model.batches == [[0], [1], [2], [3]]
 
 
-async def test_a_few_images_are_run_where_they_arrive_when_nobody_waits() -> None:
-    """Without a turn of the event loop."""
-    model = Model(is_open=False)
-    call = asyncio.create_task(make(model, inline=2).submit(pictures(1, 2)))
+async def test_what_is_known_to_be_quick_is_run_where_it_arrives_when_nobody_waits() -> None:
+    """Without a turn of the event loop, once a first run has shown how quick."""
+    model = Model()
+    batcher = make(model, inline=True)
+    await batcher.submit(pictures(0))
+    model.gate.clear()
+    call = asyncio.create_task(batcher.submit(pictures(1, 2)))
     await asyncio.sleep(0)
     assert call.done()
     assert (await call).tolist() == [1, 2]
 
 
+async def test_what_is_slow_never_runs_in_the_event_loop() -> None:
+    """A millisecond an image: every call goes to a worker."""
+    clock = Clock()
+    model = Model()
+    batcher = make(model, inline=True, clock=clock)
+    model.before = lambda _: setattr(clock, "now_s", clock.now_s + 0.001)
+    await batcher.submit(pictures(0))
+    model.gate.clear()
+    call = asyncio.create_task(batcher.submit(pictures(1)))
+    await settle()
+    assert not call.done()
+    model.gate.set()
+    assert (await call).tolist() == [1]
+
+
 async def test_a_failure_where_it_arrives_is_the_callers_alone() -> None:
     """And the next call is answered."""
-    batcher = make(Model(bad=[1]), inline=2)
+    batcher = make(Model(bad=[1]), inline=True)
+    await batcher.submit(pictures(0))
     with pytest.raises(ValueError, match="cannot answer"):
         await batcher.submit(pictures(1))
     assert (await batcher.submit(pictures(2))).tolist() == [2]
@@ -176,15 +202,85 @@ async def test_a_failure_where_it_arrives_is_the_callers_alone() -> None:
 
 async def test_nobody_overtakes_those_who_wait() -> None:
     """A call that could be run where it arrives joins the queue behind others."""
-    model = Model(is_open=False)
-    batcher = make(model, inline=1)
-    first = asyncio.create_task(batcher.submit(pictures(0, 0)))
+    model = Model()
+    batcher = make(model, batch=100, inline=True)
+    await batcher.submit(pictures(9))
+    model.gate.clear()
+    first = asyncio.create_task(batcher.submit(pictures(*[0] * 20)))
     await settle()
     waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2)]
     await settle()
     model.gate.set()
     await asyncio.gather(first, *waiting)
-    assert model.batches == [[0, 0], [1, 2]]
+    assert model.batches == [[9], [0] * 20, [1, 2]]
+
+
+async def test_a_deadline_that_has_passed_is_never_run() -> None:
+    """Not even where it arrives."""
+    clock = Clock()
+    model = Model()
+    batcher = make(model, inline=True, clock=clock)
+    clock.now_s = 5
+    with pytest.raises(DeadlineError):
+        await batcher.submit(pictures(1), deadline=4)
+    assert model.batches == []
+
+
+async def test_an_interactive_batch_takes_no_bulk_along() -> None:
+    """Else the single image would wait for the hundred."""
+    model = Model(is_open=False)
+    batcher = make(model, batch=200, queue=1000)
+    first = await busy(model, batcher)
+    calls = [asyncio.create_task(batcher.submit(pictures(*[value] * size))) for value, size in ((1, 100), (2, 1))]
+    await settle()
+    model.gate.set()
+    await asyncio.gather(first, *calls)
+    assert [len(batch) for batch in model.batches] == [1, 1, 100]
+
+
+class Clumsy(Nobody):
+    """Fails when it is told of a batch, the first time."""
+
+    def __init__(self) -> None:
+        self.is_first = True
+
+    def batch_ran(self, image_count: int, compute_s: float) -> None:
+        """Stumble."""
+        if self.is_first:
+            self.is_first = False
+            raise RuntimeError("as the test says")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_an_observer_that_fails_loses_no_call() -> None:
+    """The batch is answered, the worker is given back, and those who wait are served."""
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    batcher = Answering(Model().run, None, Clumsy(), max_batch_images=40, max_queue_images=200, workers=1)
+    calls = [asyncio.create_task(batcher.submit(pictures(*[value] * 40))) for value in range(4)]
+    answers = await asyncio.wait_for(asyncio.gather(*calls), 5)
+    assert [answer[0] for answer in answers] == [0, 1, 2, 3]
+
+
+async def test_one_slow_run_does_not_refuse_what_comes_after() -> None:
+    """A stall of a third of a second for one image says little about the next hundreds."""
+    clock = Clock()
+    model = Model()
+    batcher = make(model, batch=600, queue=6000, clock=clock)
+    duration = {"s": 0.006}
+    model.before = lambda _: setattr(clock, "now_s", clock.now_s + duration["s"])
+    for _ in range(20):
+        await batcher.submit(pictures(*[1] * 500))
+    duration["s"] = 0.3
+    await batcher.submit(pictures(1))
+    model.gate.clear()
+    duration["s"] = 0.006
+    running = asyncio.create_task(batcher.submit(pictures(*[1] * 500)))
+    await settle()
+    patient = asyncio.create_task(batcher.submit(pictures(*[1] * 500), deadline=clock.now_s + 0.2))
+    await settle()
+    assert not patient.done()
+    model.gate.set()
+    await asyncio.gather(running, patient)
 
 
 async def test_a_long_queue_is_shared_among_idle_workers() -> None:
