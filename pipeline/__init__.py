@@ -1,1 +1,1 @@
-"""How a model version comes to be: fetch, check, train, evaluate, export, verify, compare, rehearse, publish."""
+"""How a model version comes to be: fetch, check, train, evaluate, export, verify, publish."""
