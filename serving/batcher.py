@@ -51,7 +51,7 @@ T = TypeVar("T", bound=Answers)
 
 
 class Batcher(Generic[T]):
-    """Runs batches with `run`, at most `workers` of them at once.
+    """Runs batches with `run`, at most `concurrent_runs` of them at once.
 
     `run` takes images, uint8 (image, row, column), and gives one answer an image. A call's images stay together, so
     all its answers come from one run. A batch has images of one size only. When nobody waits and a worker is idle, an
@@ -66,7 +66,7 @@ class Batcher(Generic[T]):
         *,
         max_batch_images: int,
         max_queue_images: int,
-        workers: int,
+        concurrent_runs: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
@@ -74,7 +74,7 @@ class Batcher(Generic[T]):
         self._observer = observer
         self._max_batch_images = max_batch_images
         self._max_queue_images = max_queue_images
-        self._workers = self._idle_workers = workers
+        self._concurrent_runs = self._idle_workers = concurrent_runs
         self._clock = clock
         self._interactive = Queue[T]()
         self._bulk = Queue[T]()
@@ -135,7 +135,7 @@ class Batcher(Generic[T]):
         ahead = self._running_images + self._interactive.image_count
         if queue is self._bulk:
             ahead += self._bulk.image_count
-        expected_s = self._pace.expect_s(ahead=ahead, own=len(images), workers=self._workers)
+        expected_s = self._pace.expect_s(ahead=ahead, own=len(images), concurrent_runs=self._concurrent_runs)
         if now + expected_s > deadline:
             raise OverloadedError(
                 f"the deadline is {1000 * (deadline - now):.0f} ms away, an answer {1000 * expected_s:.0f} ms",

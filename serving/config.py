@@ -29,7 +29,7 @@ class Settings(BaseModel):
     )
     provider: Provider = Field("auto", description="where the model runs: cuda, cpu, or auto (cuda where it works)")
     threads: int = Field(1, ge=1, le=256, description="threads that one run of the model uses on the CPU")
-    workers: int = Field(2, ge=1, le=64, description="runs of the model at the same time")
+    concurrent_runs: int = Field(2, ge=1, le=64, description="runs of the model at the same time")
     max_image_count: int = Field(1024, ge=1, le=65536, description="images in one call, and in one batch, at most")
     max_queue_images: int = Field(8192, ge=1, le=2**24, description="images that may wait for a run; more are refused")
     max_message_bytes: int = Field(4 * 2**20, ge=1024, le=2**30, description="bytes of one request at most")

@@ -21,9 +21,9 @@ class Pace:
         """Whether a run of so many images is known to take no longer than that."""
         return self._images > 0 and image_count * self._seconds <= within_s * self._images
 
-    def expect_s(self, *, ahead: int, own: int, workers: int) -> float:
-        """How long until a call of `own` images is answered: it stays in one run, and `workers` share what is ahead."""
+    def expect_s(self, *, ahead: int, own: int, concurrent_runs: int) -> float:
+        """How long until a call of `own` images is answered: it stays in one run, and `concurrent_runs` share what is ahead."""
         if not self._images:
             return 0.0
         image_s = self._seconds / self._images
-        return self._seconds / self._batches + image_s * (ahead / workers + own)
+        return self._seconds / self._batches + image_s * (ahead / concurrent_runs + own)

@@ -33,14 +33,14 @@ class Server:
         self._repository = Repository(
             settings.repository / settings.model, self._load, self._swapped, self._metrics.version_refused
         )
-        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="run")
+        self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
         batcher = Batcher(
             self._run,
             self._run_now if self._provider == CPU else None,
             self._metrics,
             max_batch_images=settings.max_image_count,
             max_queue_images=settings.max_queue_images,
-            workers=settings.workers,
+            concurrent_runs=settings.concurrent_runs,
         )
         self._decoder = PngDecoder(max_queue_images=settings.max_queue_images)
         service = DigitService(

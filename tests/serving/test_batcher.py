@@ -93,14 +93,14 @@ def make(
     *,
     batch: int = 4,
     queue: int = 100,
-    workers: int = 1,
+    concurrent_runs: int = 1,
     inline: bool = False,
     clock: Clock | None = None,
 ) -> Answering:
     """A batcher over the model; nothing is run where it arrives unless `inline` says so."""
     limits = {"max_batch_images": batch, "max_queue_images": queue}
     run_now = model.run_now if inline else None
-    return Answering(model.run, run_now, Nobody(), **limits, workers=workers, clock=clock or Clock())
+    return Answering(model.run, run_now, Nobody(), **limits, concurrent_runs=concurrent_runs, clock=clock or Clock())
 
 
 async def settle() -> None:
@@ -255,7 +255,7 @@ class Clumsy(Nobody):
 async def test_an_observer_that_fails_loses_no_call() -> None:
     """The batch is answered, the worker is given back, and those who wait are served."""
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-    batcher = Answering(Model().run, None, Clumsy(), max_batch_images=40, max_queue_images=200, workers=1)
+    batcher = Answering(Model().run, None, Clumsy(), max_batch_images=40, max_queue_images=200, concurrent_runs=1)
     calls = [asyncio.create_task(batcher.submit(pictures(*[value] * 40))) for value in range(4)]
     answers = await asyncio.wait_for(asyncio.gather(*calls), 5)
     assert [answer[0] for answer in answers] == [0, 1, 2, 3]
@@ -286,7 +286,7 @@ async def test_one_slow_run_does_not_refuse_what_comes_after() -> None:
 async def test_a_long_queue_is_shared_among_idle_workers() -> None:
     """Three calls of 64 images, two workers: both have work."""
     model = Model(is_open=False)
-    batcher = make(model, batch=1024, queue=1024, workers=2)
+    batcher = make(model, batch=1024, queue=1024, concurrent_runs=2)
     calls = [asyncio.create_task(batcher.submit(pictures(*[value] * 64))) for value in (1, 2, 3)]
     await settle()
     assert [len(batch) for batch in model.batches] == [128, 64]
@@ -297,7 +297,7 @@ async def test_a_long_queue_is_shared_among_idle_workers() -> None:
 async def test_a_short_queue_is_one_batch() -> None:
     """A second batch of a few images would cost more than it saves."""
     model = Model(is_open=False)
-    batcher = make(model, workers=2)
+    batcher = make(model, concurrent_runs=2)
     calls = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
     await settle()
     assert model.batches == [[1, 2, 3]]
@@ -473,14 +473,16 @@ async def test_the_worker_goes_on_after_a_failure() -> None:
 @settings(deadline=None, max_examples=50)
 @given(
     calls=st.lists(st.lists(st.integers(0, 255), min_size=1, max_size=5), min_size=1, max_size=20),
-    workers=st.integers(1, 3),
+    concurrent_runs=st.integers(1, 3),
 )
-def test_every_call_gets_its_own_answers_whatever_it_is_batched_with(calls: list[list[int]], workers: int) -> None:
+def test_every_call_gets_its_own_answers_whatever_it_is_batched_with(
+    calls: list[list[int]], concurrent_runs: int
+) -> None:
     """Over random calls: right answers, right order, no batch above the limit, no image lost or run twice."""
 
     async def scenario() -> None:
         model = Model()
-        batcher = make(model, batch=5, workers=workers)
+        batcher = make(model, batch=5, concurrent_runs=concurrent_runs)
         answers = await asyncio.gather(*(batcher.submit(pictures(*values)) for values in calls))
         assert [answer.tolist() for answer in answers] == calls
         assert max(map(len, model.batches)) <= 5

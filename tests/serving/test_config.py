@@ -10,7 +10,7 @@ from tests.programs import ROOT
 def test_an_argument_wins_over_the_environment_and_that_over_the_default() -> None:
     """In this order, each setting on its own."""
     settings = Settings.read({"port": "1"}, {"SERVING_PORT": "2", "SERVING_THREADS": "3"})
-    assert (settings.port, settings.threads, settings.workers) == (1, 3, 2)
+    assert (settings.port, settings.threads, settings.concurrent_runs) == (1, 3, 2)
 
 
 def test_an_argument_that_was_not_given_leaves_the_environment() -> None:

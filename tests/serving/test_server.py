@@ -334,7 +334,7 @@ async def test_a_full_queue_is_refused_with_a_time_to_come_back(
 ) -> None:
     """RESOURCE_EXHAUSTED for what does not fit, answers for what does."""
     publisher.publish(1)
-    async with serve(max_queue_images=128, max_image_count=128, workers=1) as running:
+    async with serve(max_queue_images=128, max_image_count=128, concurrent_runs=1) as running:
         calls = (running.client.classify(images[:128]) for _ in range(50))
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert (await running.client.classify(images[0])).digits.tolist() == [7]
