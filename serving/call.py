@@ -29,8 +29,10 @@ log = logging.getLogger(__name__)
 class Call:
     """One call, whatever brought it; a transport derives its own. What is rarely asked for is worked out when asked."""
 
-    def __init__(self, deadline: float | None = None) -> None:
-        self.deadline = deadline
+    def __init__(self, deadline_in_s: float | None = None) -> None:
+        self.arrived = time.monotonic()
+        """When it came, seconds on time.monotonic."""
+        self.deadline = None if deadline_in_s is None else self.arrived + deadline_in_s
         """When the caller stops waiting, seconds on time.monotonic; None for never."""
         self.trailers: list[tuple[str, str]] = []
         """What is sent beside the answer; a service may add to it."""
@@ -102,7 +104,6 @@ class Calls:
 
     async def answer(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         """Answer the request in `content`; raises ServingError only (and CancelledError when the transport cancels)."""
-        began = time.monotonic()
         code = code_pb2.CANCELLED  # unless it ends otherwise
         self._in_flight += 1
         try:
@@ -120,7 +121,7 @@ class Calls:
         finally:
             self._in_flight -= 1
             self._notice_the_last()
-            self._observe(rpc.path, code, time.monotonic() - began)
+            self._observe(rpc.path, code, time.monotonic() - call.arrived)
 
     async def _run(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         if self._draining:

@@ -30,7 +30,16 @@ class Settings(BaseModel):
     provider: Provider = Field("auto", description="where the model runs: cuda, cpu, or auto (cuda where it works)")
     threads: int = Field(1, ge=1, le=256, description="threads that one run of the model uses on the CPU")
     concurrent_runs: int = Field(2, ge=1, le=64, description="runs of the model at the same time")
-    max_image_count: int = Field(1024, ge=1, le=65536, description="images in one call, and in one batch, at most")
+    max_image_count: int = Field(1024, ge=1, le=65536, description="images in one call at most")
+    max_batch_images: int = Field(
+        1024, ge=1, le=65536, description="images in one run at most; a call with more is split over several"
+    )
+    max_wait_ms: float = Field(
+        0, ge=0, le=1000, description="milliseconds that a free worker waits for a batch to fill; rarely better than 0"
+    )
+    max_queue_ms: float = Field(
+        250, gt=0, le=60_000, description="milliseconds of work that may wait for a run; more is refused"
+    )
     max_queue_images: int = Field(8192, ge=1, le=2**24, description="images that may wait for a run; more are refused")
     max_message_bytes: int = Field(4 * 2**20, ge=1024, le=2**30, description="bytes of one request at most")
     poll_ms: int = Field(250, ge=10, le=60_000, description="milliseconds between two looks at CURRENT")

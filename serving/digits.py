@@ -1,5 +1,6 @@
 """digits.v1.DigitService: convert, call, convert."""
 
+import time
 from collections.abc import Mapping
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -11,6 +12,7 @@ from serving.batcher import Batcher
 from serving.call import Call, Method
 from serving.errors import InvalidRequestError
 from serving.pixels import Images, PngDecoder, from_pixels
+from serving.queue import Timing
 from serving.repository import Refusal, Repository
 from serving.session import Answers, Session
 
@@ -28,7 +30,7 @@ class DigitService:
     def __init__(
         self,
         repository: Repository,
-        batcher: Batcher[Answers],
+        batcher: Batcher[Session, Answers],
         decoder: PngDecoder,
         *,
         max_image_count: int,
@@ -43,16 +45,18 @@ class DigitService:
 
     async def classify(self, request: ClassifyRequest, call: Call) -> ClassifyResponse:
         """Classify the images of one call."""
-        images = await self._images(request, self._repository.loaded.session)
-        answers, timing = await self._batcher.submit(images, call.deadline)
-        call.trailers.append((TIMING, str(timing)))
-        return ClassifyResponse(
+        session = self._repository.loaded.session
+        images = await self._images(request, session)
+        answers, timing = await self._batcher.submit(session, images, call.deadline)
+        response = ClassifyResponse(
             digits=answers.probabilities.argmax(axis=1).tolist(),
             probabilities=answers.probabilities.ravel().tolist(),
-            model_name=answers.session.manifest.model_name,
-            model_version=answers.session.manifest.version,
-            provider=answers.session.provider,
+            model_name=session.manifest.model_name,
+            model_version=session.manifest.version,
+            provider=session.provider,
         )
+        call.trailers.append((TIMING, _describe(timing, call)))
+        return response
 
     async def get_model(self, _request: GetModelRequest, _call: Call) -> GetModelResponse:
         """Describe the model version that answers now."""
@@ -114,3 +118,13 @@ def _refusal(refusal: Refusal | None) -> digits_pb2.Refusal | None:
     if refusal is None:
         return None
     return digits_pb2.Refusal(model_version=refusal.version, generation=refusal.generation, reason=refusal.reason)
+
+
+def _describe(timing: Timing, call: Call) -> str:
+    """Where the time of a call went; queue, batch and compute together are the time since it arrived."""
+    queue_us, compute_us = round(1e6 * timing.queue_s), round(1e6 * timing.compute_s)
+    batch_us = round(1e6 * (time.monotonic() - call.arrived)) - queue_us - compute_us
+    return (
+        f"queue_us={queue_us} batch_us={batch_us} compute_us={compute_us} "
+        f"batch_images={timing.batch_images} dispatch={timing.dispatch}"
+    )

@@ -16,6 +16,7 @@ from prometheus_client import (
     start_http_server,
 )
 
+from serving.queue import Dispatch
 from serving.repository import Loaded, Refusal
 
 SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -35,6 +36,9 @@ class Metrics:
         self._queue = self._histogram("serving_queue_seconds", "From a call's arrival to its batch", SECONDS)
         self._compute = self._histogram("serving_compute_seconds", "A run of the model", SECONDS)
         self._batch = self._histogram("serving_batch_images", "Images in a run of the model", IMAGES)
+        self._dispatches = Counter(
+            "serving_batches", "Runs of the model, by why they began", ["dispatch"], registry=self.registry
+        )
         self._swaps = Counter("serving_swaps", "Versions that began to answer", registry=self.registry)
         self._refusals = Counter("serving_versions_refused", "Versions that were refused", registry=self.registry)
         self._version = Gauge("serving_model_version", "The version that answers; 0 for none", registry=self.registry)
@@ -69,8 +73,9 @@ class Metrics:
         """Count the time that a call stood in the queue."""
         self._queue.observe(queue_s)
 
-    def batch_ran(self, image_count: int, compute_s: float) -> None:
+    def batch_ran(self, image_count: int, compute_s: float, dispatch: Dispatch) -> None:
         """Count a run of the model."""
+        self._of_dispatch(dispatch).inc()
         self._batch.observe(image_count)
         self._compute.observe(compute_s)
 
@@ -87,6 +92,10 @@ class Metrics:
     @cache  # noqa: B019 - one Metrics lives as long as its server; looking labels up costs more than counting
     def _of_call(self, method: str, code: int) -> tuple[Counter, Histogram]:
         return self._calls.labels(method, code_pb2.Code.Name(code)), self._seconds.labels(method)
+
+    @cache  # noqa: B019 - as above
+    def _of_dispatch(self, dispatch: Dispatch) -> Counter:
+        return self._dispatches.labels(dispatch)
 
     def _histogram(
         self, name: str, text: str, buckets: tuple[float, ...], labels: list[str] | None = None

@@ -1,35 +1,49 @@
-"""The calls that wait for a run of the model."""
+"""The calls that wait for a run of the model, and who goes next."""
 
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
+from serving.errors import DeadlineError
 from serving.pixels import Images
 
+INTERACTIVE_IMAGES = 16
+"""A call of so many images or fewer goes before larger ones."""
+
+PATIENCE_BATCHES = 4
+"""A bulk call is passed over by so many batches at most."""
+
+SHARE_IMAGES = 64
+"""A queue of more images is shared among the idle workers; less is not worth a second batch."""
+
+Dispatch = Literal["idle", "gathered", "quiet", "waited", "full", "freed"]
+"""Why a batch began when it did; docs/batching.md explains each."""
+
+M = TypeVar("M")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Where the time of a call went, in seconds."""
 
     queue_s: float
-    """From its arrival until its batch was put together."""
+    """From its arrival in the queue until its batch was put together."""
     compute_s: float
-    """The run of its batch."""
+    """The run of the model."""
     batch_images: int
-    """The images of that batch."""
-
-    def __str__(self) -> str:
-        queue_us, compute_us = round(1e6 * self.queue_s), round(1e6 * self.compute_s)
-        return f"queue_us={queue_us} compute_us={compute_us} batch_images={self.batch_images}"
+    """The images of that run."""
+    dispatch: Dispatch
+    """Why the run began when it did."""
 
 
 @dataclass(eq=False, slots=True)
-class Waiting(Generic[T]):
+class Waiting(Generic[M, T]):
     """A call that waits; `answered` is done when it is answered, has failed, or nobody waits for it any more."""
 
+    model: M
+    """What is to answer it."""
     images: Images
     deadline: float | None
     arrived: float
@@ -40,26 +54,102 @@ class Waiting(Generic[T]):
         if not self.answered.done():
             self.answered.set_exception(error)
 
+    def is_waited_for(self, now: float) -> bool:
+        """Whether the model should run for it; a call whose deadline has passed fails."""
+        if self.deadline is not None and now >= self.deadline:
+            self.fail(DeadlineError("the deadline passed while the call was queued"))
+        return not self.answered.done()
 
-class Queue(Generic[T]):
-    """Calls in the order of their arrival, which may leave from anywhere."""
 
+class Queue(Generic[M, T]):
+    """Two lanes, in the order of arrival: interactive calls go before bulk calls, which are never passed over for long.
+
+    A call may leave from anywhere.
+    """
+
+    def __init__(self, max_batch_images: int) -> None:
+        self._max_batch_images = max_batch_images
+        self._interactive = _Lane[M, T]()
+        self._bulk = _Lane[M, T]()
+        self._passed_over = 0
+
+    @property
+    def image_count(self) -> int:
+        """All images that wait."""
+        return self._interactive.image_count + self._bulk.image_count
+
+    @property
+    def interactive_count(self) -> int:
+        """The interactive calls that wait."""
+        return len(self._interactive.calls)
+
+    @property
+    def has_bulk(self) -> bool:
+        """Whether a bulk call waits."""
+        return bool(self._bulk.calls)
+
+    def images_before(self, image_count: int) -> int:
+        """The images that go before a call of so many that comes now."""
+        return self._interactive.image_count if is_interactive(image_count) else self.image_count
+
+    def join(self, call: Waiting[M, T]) -> None:
+        """Stand at the end of its lane."""
+        self._lane(call).join(call)
+
+    def leave(self, call: Waiting[M, T]) -> None:
+        """Leave, if still there."""
+        self._lane(call).leave(call)
+
+    def next_batch(self, idle_workers: int, now: float) -> list[Waiting[M, T]]:
+        """As many calls of one model as fit and as are one worker's share, while `idle_workers` more could take some.
+
+        A batch that begins with interactive calls takes no bulk calls: they would wait for those too. Calls that nobody
+        waits for any more are dropped.
+        """
+        share = max(SHARE_IMAGES, -(-self.image_count // (idle_workers + 1)))
+        lanes = [self._interactive, self._bulk]
+        if self._passed_over >= PATIENCE_BATCHES:
+            lanes.reverse()
+        batch: list[Waiting[M, T]] = []
+        image_count = 0
+        for lane in lanes:
+            if batch and lane is self._bulk:
+                break
+            while (call := lane.first) is not None:
+                fits = image_count < share and image_count + len(call.images) <= self._max_batch_images
+                if batch and not (fits and call.model is batch[0].model):
+                    break
+                lane.leave(call)
+                if call.is_waited_for(now):
+                    batch.append(call)
+                    image_count += len(call.images)
+        takes_bulk = any(not is_interactive(len(call.images)) for call in batch)
+        self._passed_over = self._passed_over + 1 if self.has_bulk and not takes_bulk else 0
+        return batch
+
+    def _lane(self, call: Waiting[M, T]) -> "_Lane[M, T]":
+        return self._interactive if is_interactive(len(call.images)) else self._bulk
+
+
+def is_interactive(image_count: int) -> bool:
+    """Whether a call of so many images goes before bulk calls."""
+    return image_count <= INTERACTIVE_IMAGES
+
+
+class _Lane(Generic[M, T]):
     def __init__(self) -> None:
-        self._calls: OrderedDict[Waiting[T], None] = OrderedDict()
+        self.calls: OrderedDict[Waiting[M, T], None] = OrderedDict()
         self.image_count = 0
 
     @property
-    def first(self) -> Waiting[T] | None:
-        """Who waits longest."""
-        return next(iter(self._calls), None)
+    def first(self) -> Waiting[M, T] | None:
+        return next(iter(self.calls), None)
 
-    def join(self, call: Waiting[T]) -> None:
-        """Stand at the end."""
-        self._calls[call] = None
+    def join(self, call: Waiting[M, T]) -> None:
+        self.calls[call] = None
         self.image_count += len(call.images)
 
-    def leave(self, call: Waiting[T]) -> None:
-        """Leave, if still there."""
-        if call in self._calls:
-            del self._calls[call]
+    def leave(self, call: Waiting[M, T]) -> None:
+        if call in self.calls:
+            del self.calls[call]
             self.image_count -= len(call.images)

@@ -6,11 +6,12 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from serving.admission import Limits
 from serving.batcher import Batcher
 from serving.call import Calls
 from serving.config import Settings
+from serving.crowd import Crowd
 from serving.digits import DigitService
-from serving.errors import UnavailableError
 from serving.manifest import Version
 from serving.metrics import Metrics
 from serving.pixels import Images, PngDecoder
@@ -34,13 +35,16 @@ class Server:
             settings.repository / settings.model, self._load, self._swapped, self._metrics.version_refused
         )
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
-        batcher = Batcher(
+        self._batcher = batcher = Batcher[Session, Answers](
             self._run,
-            self._run_now if self._provider == CPU else None,
+            Session.timed_run if self._provider == CPU else None,
+            Answers.join,
             self._metrics,
-            max_batch_images=settings.max_image_count,
-            max_queue_images=settings.max_queue_images,
+            max_batch_images=settings.max_batch_images,
+            limits=Limits(settings.max_queue_images, settings.max_queue_ms / 1000),
+            max_wait_s=settings.max_wait_ms / 1000,
             concurrent_runs=settings.concurrent_runs,
+            crowd=Crowd(),
         )
         self._decoder = PngDecoder(max_queue_images=settings.max_queue_images)
         service = DigitService(
@@ -90,25 +94,16 @@ class Server:
     def _load(self, version: Version) -> Session:
         session = Session(version, provider=self._provider, threads=self._settings.threads)
         session.check_known_answers(version.known_answers)
-        session.warm_up(self._settings.max_image_count)
+        session.warm_up(self._settings.max_batch_images)
         return session
 
     def _swapped(self, loaded: Loaded) -> None:
+        self._batcher.start_pace(loaded.session.run_s)
         self._metrics.version_swapped(loaded)
         self._spawn(self._transport.set_serving(True))
 
-    async def _run(self, images: Images) -> Answers:
-        session = self._session_for(images)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, session.run, images)
-
-    def _run_now(self, images: Images) -> Answers:
-        return self._session_for(images).run(images)
-
-    def _session_for(self, images: Images) -> Session:
-        session = self._repository.loaded.session
-        if images.shape[1:] != session.image_shape:
-            raise UnavailableError("the model changed while the call waited; send it again", retry_after_s=0)
-        return session
+    async def _run(self, session: Session, images: Images) -> tuple[Answers, float]:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, session.timed_run, images)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -2,6 +2,8 @@
 
 import base64
 import logging
+import time
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -36,18 +38,24 @@ _PROBE = base64.b64decode("CAo6MwoMCgF4EgF5IgRSZWx1EgFnWg8KAXgSCgoICAESBAoCCAFiD
 onnxruntime.set_default_logger_severity(4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Answers:
-    """The answers for some images, all of them made by one session."""
+    """The answers for some images."""
 
     logits: NDArray[np.float32]
     """float32 (image, class)"""
     probabilities: NDArray[np.float32]
     """float32 (image, class), [0, 1]"""
-    session: "Session"
 
     def __getitem__(self, images: slice) -> "Answers":
-        return Answers(self.logits[images], self.probabilities[images], self.session)
+        return Answers(self.logits[images], self.probabilities[images])
+
+    @staticmethod
+    def join(parts: "Sequence[Answers]") -> "Answers":
+        """One after the other."""
+        return Answers(
+            np.concatenate([part.logits for part in parts]), np.concatenate([part.probabilities for part in parts])
+        )
 
 
 class Session:
@@ -62,12 +70,14 @@ class Session:
         self.image_shape = version.image_shape
         self._runtime = _create(version.model, provider, threads)
         self.provider = provider
+        self.run_s: dict[int, float] = {}
+        """The seconds that a run takes, by its images; empty before `warm_up`."""
         self._check_signature()
 
     def run(self, images: Images) -> Answers:
         """Classify images, uint8 (image, row, column) of this version's size."""
         logits, probabilities = self._runtime.run(["logits", "probabilities"], {"images": images})
-        return Answers(logits, probabilities, self)
+        return Answers(logits, probabilities)
 
     def check_known_answers(self, known: KnownAnswers) -> None:
         """Prove that this session still answers as PyTorch did; raises VersionRefusedError when not."""
@@ -85,11 +95,19 @@ class Session:
                     f"at most {tolerance:.3g} is allowed"
                 )
 
+    def timed_run(self, images: Images) -> tuple[Answers, float]:
+        """What `run` gives, and the seconds that it took."""
+        began = time.perf_counter()
+        answers = self.run(images)
+        return answers, time.perf_counter() - began
+
     def warm_up(self, max_image_count: int) -> None:
-        """Run every power of two up to `max_image_count`, so that no caller pays for a first time."""
+        """Run every power of two up to `max_image_count`, so that no caller pays for a first time, and time it."""
         image_count = 1
         while image_count <= max_image_count:
-            self.run(np.zeros((image_count, *self.image_shape), np.uint8))
+            images = np.zeros((image_count, *self.image_shape), np.uint8)
+            self.run(images)
+            _, self.run_s[image_count] = self.timed_run(images)
             image_count *= 2
 
     def _check_signature(self) -> None:

@@ -1,7 +1,6 @@
 """Calls that arrive through grpcio (asyncio)."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, cast
 
@@ -82,8 +81,7 @@ class GrpcioCall(Call):
     """A call that grpcio brought."""
 
     def __init__(self, context: Context) -> None:
-        remaining_s = cast("float | None", context.time_remaining())
-        super().__init__(None if remaining_s is None else time.monotonic() + remaining_s)
+        super().__init__(cast("float | None", context.time_remaining()))
         self._context = context
 
     @property

@@ -1,6 +1,7 @@
 """The batcher: a queue, a limit and a clock; no transport, no onnxruntime, and the test moves the clock."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -10,9 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serving.admission import Limits
 from serving.batcher import Batcher
+from serving.crowd import Crowd
 from serving.errors import DeadlineError, OverloadedError
 from serving.pixels import Images
+from serving.queue import Timing
+from serving.runner import Observer
 
 Answer = np.ndarray  # the first pixel of each image
 
@@ -28,25 +33,27 @@ class Model:
     def __init__(self, *, is_open: bool = True, bad: Sequence[int] = ()) -> None:
         self.before: Callable[[list[int]], object] = lambda _: None
         self.batches: list[list[int]] = []
+        self.names: list[str] = []
         self.bad = set(bad)
         self.gate = asyncio.Event()
         if is_open:
             self.gate.set()
 
-    async def run(self, images: Images) -> Answer:
+    async def run(self, name: str, images: Images) -> tuple[Answer, float]:
         """Answer when the gate is open; fail when one of the images is bad."""
-        values = self._begin(images)
+        values = self._begin(name, images)
         await self.gate.wait()
-        return self._end(images, values)
+        return self._end(images, values), 0.001
 
-    def run_now(self, images: Images) -> Answer:
+    def run_now(self, name: str, images: Images) -> tuple[Answer, float]:
         """Answer at once."""
-        return self._end(images, self._begin(images))
+        return self._end(images, self._begin(name, images)), 0.001
 
-    def _begin(self, images: Images) -> list[int]:
+    def _begin(self, name: str, images: Images) -> list[int]:
         values: list[int] = images[:, 0, 0].tolist()
         self.before(values)
         self.batches.append(values)
+        self.names.append(name)
         return values
 
     def _end(self, images: Images, values: list[int]) -> Answer:
@@ -59,11 +66,11 @@ class Answering:
     """A batcher of which only the answers are looked at."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        self.batcher: Batcher[Answer] = Batcher(*arguments, **settings)
+        self.batcher: Batcher[str, Answer] = Batcher(*arguments, **settings)
 
-    async def submit(self, images: Images, deadline: float | None = None) -> Answer:
+    async def submit(self, images: Images, deadline: float | None = None, model: str = "a") -> Answer:
         """Submit, and leave the timing out."""
-        answers, _ = await self.batcher.submit(images, deadline)
+        answers, _ = await self.batcher.submit(model, images, deadline)
         return answers
 
 
@@ -73,7 +80,7 @@ class Nobody:
     def call_waited(self, queue_s: float) -> None:
         """Forget it."""
 
-    def batch_ran(self, image_count: int, compute_s: float) -> None:
+    def batch_ran(self, image_count: int, compute_s: float, dispatch: str) -> None:
         """Forget it."""
 
 
@@ -91,16 +98,29 @@ class Clock:
 def make(
     model: Model,
     *,
-    batch: int = 4,
+    batch: int = 100,
     queue: int = 100,
+    queue_s: float = 100,
+    wait_s: float = 0,
     concurrent_runs: int = 1,
     inline: bool = False,
-    clock: Clock | None = None,
+    crowd: Crowd | None = None,
+    clock: Callable[[], float] | None = None,
+    observer: Observer | None = None,
 ) -> Answering:
     """A batcher over the model; nothing is run where it arrives unless `inline` says so."""
-    limits = {"max_batch_images": batch, "max_queue_images": queue}
-    run_now = model.run_now if inline else None
-    return Answering(model.run, run_now, Nobody(), **limits, concurrent_runs=concurrent_runs, clock=clock or Clock())
+    return Answering(
+        model.run,
+        model.run_now if inline else None,
+        np.concatenate,
+        observer or Nobody(),
+        max_batch_images=batch,
+        limits=Limits(queue, queue_s),
+        max_wait_s=wait_s,
+        concurrent_runs=concurrent_runs,
+        crowd=crowd,
+        clock=clock or Clock(),
+    )
 
 
 async def settle() -> None:
@@ -150,18 +170,69 @@ async def test_a_batch_never_exceeds_its_limit_and_keeps_the_order() -> None:
     assert model.batches == [[0], [1, 2], [3, 4, 5, 6]]
 
 
-async def test_images_of_different_sizes_never_share_a_batch() -> None:
-    """After a swap to a model of another size, the queue may hold both."""
+async def test_a_batch_is_answered_by_one_model() -> None:
+    """After a swap the queue may hold calls that were checked against the old model: that one answers them."""
     model = Model(is_open=False)
     batcher = make(model)
     first = await busy(model, batcher)
+    calls = [(1, 2, "old"), (2, 3, "new"), (3, 2, "new"), (4, 2, "old")]
+    sizes = {"old": 2, "new": 3}
     waiting = [
-        asyncio.create_task(batcher.submit(images)) for images in (pictures(1), pictures(2, size=3), pictures(3))
+        asyncio.create_task(batcher.submit(pictures(value, size=sizes[name]), model=name)) for value, _, name in calls
     ]
     await settle()
     model.gate.set()
-    await asyncio.gather(first, *waiting)
-    assert model.batches == [[0], [1], [2], [3]]
+    answers = await asyncio.gather(first, *waiting)
+    assert [answer.tolist() for answer in answers] == [[0], [1], [2], [3], [4]]
+    assert model.names == ["a", "old", "new", "old"]
+    assert model.batches == [[0], [1], [2, 3], [4]]
+
+
+async def test_a_call_is_split_only_when_it_exceeds_the_largest_batch() -> None:
+    """Its parts run one after the other or at once, and its answers come back in one piece, in order."""
+    model = Model()
+    batcher = make(model, batch=4, concurrent_runs=2)
+    assert (await batcher.submit(pictures(*range(10)))).tolist() == list(range(10))
+    assert sorted(map(len, model.batches)) == [2, 4, 4]
+
+
+async def test_a_part_that_fails_fails_its_call_and_nobody_else() -> None:
+    """The other parts leave the queue; the neighbour is answered."""
+    model = Model(is_open=False, bad=[5])
+    batcher = make(model, batch=4)
+    split = asyncio.create_task(batcher.submit(pictures(*range(12))))
+    other = asyncio.create_task(batcher.submit(pictures(20, 21)))
+    await settle()
+    model.gate.set()
+    with pytest.raises(ValueError, match="cannot answer"):
+        await split
+    assert (await other).tolist() == [20, 21]
+    await settle()
+    assert batcher.batcher.queued_images == 0
+
+
+async def test_a_free_worker_waits_only_as_long_as_was_asked_for() -> None:
+    """Two milliseconds: who comes within them shares the batch."""
+    model = Model()
+    batcher = make(model, wait_s=0.02, clock=time.monotonic)
+    first = asyncio.create_task(batcher.batcher.submit("a", pictures(1)))
+    await asyncio.sleep(0.001)
+    assert model.batches == []
+    second = asyncio.create_task(batcher.submit(pictures(2)))
+    _, timing = await first
+    await second
+    assert model.batches == [[1, 2]]
+    assert timing.dispatch == "waited"
+
+
+async def test_a_full_batch_is_not_kept_waiting() -> None:
+    """Though a minute was asked for."""
+    model = Model()
+    batcher = make(model, batch=2, wait_s=60, clock=time.monotonic)
+    answers = [asyncio.create_task(batcher.batcher.submit("a", pictures(value))) for value in (1, 2)]
+    _, timing = await asyncio.wait_for(answers[0], 5)
+    await answers[1]
+    assert (model.batches, timing.dispatch) == ([[1, 2]], "full")
 
 
 async def test_what_is_known_to_be_quick_is_run_where_it_arrives_when_nobody_waits() -> None:
@@ -202,17 +273,16 @@ async def test_a_failure_where_it_arrives_is_the_callers_alone() -> None:
 
 async def test_nobody_overtakes_those_who_wait() -> None:
     """A call that could be run where it arrives joins the queue behind others."""
-    model = Model()
-    batcher = make(model, batch=100, inline=True)
-    await batcher.submit(pictures(9))
-    model.gate.clear()
+    model = Model(is_open=False)
+    batcher = make(model, inline=True)
+    batcher.batcher.start_pace({1: 0.0, 16: 0.1})
     first = asyncio.create_task(batcher.submit(pictures(*[0] * 20)))
     await settle()
     waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2)]
     await settle()
     model.gate.set()
     await asyncio.gather(first, *waiting)
-    assert model.batches == [[9], [0] * 20, [1, 2]]
+    assert model.batches == [[0] * 20, [1, 2]]
 
 
 async def test_a_deadline_that_has_passed_is_never_run() -> None:
@@ -244,7 +314,7 @@ class Clumsy(Nobody):
     def __init__(self) -> None:
         self.is_first = True
 
-    def batch_ran(self, image_count: int, compute_s: float) -> None:
+    def batch_ran(self, image_count: int, compute_s: float, dispatch: str) -> None:
         """Stumble."""
         if self.is_first:
             self.is_first = False
@@ -255,7 +325,7 @@ class Clumsy(Nobody):
 async def test_an_observer_that_fails_loses_no_call() -> None:
     """The batch is answered, the worker is given back, and those who wait are served."""
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-    batcher = Answering(Model().run, None, Clumsy(), max_batch_images=40, max_queue_images=200, concurrent_runs=1)
+    batcher = make(Model(), batch=40, queue=200, observer=Clumsy())
     calls = [asyncio.create_task(batcher.submit(pictures(*[value] * 40))) for value in range(4)]
     answers = await asyncio.wait_for(asyncio.gather(*calls), 5)
     assert [answer[0] for answer in answers] == [0, 1, 2, 3]
@@ -363,14 +433,12 @@ async def test_a_call_learns_where_its_time_went() -> None:
     model = Model(is_open=False)
     batcher = make(model, clock=clock)
     first = await busy(model, batcher)
-    waiting = asyncio.create_task(batcher.batcher.submit(pictures(1, 2)))
+    waiting = asyncio.create_task(batcher.batcher.submit("a", pictures(1, 2)))
     await settle()
     clock.now_s = 0.25
-    model.before = lambda _: setattr(clock, "now_s", 0.75)
     model.gate.set()
     _, timing = await waiting
-    assert (timing.queue_s, timing.compute_s, timing.batch_images) == (0.25, 0.5, 2)
-    assert str(timing) == "queue_us=250000 compute_us=500000 batch_images=2"
+    assert timing == Timing(queue_s=0.25, compute_s=0.001, batch_images=2, dispatch="freed")
     await first
 
 
@@ -396,7 +464,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None
     first = await busy(model, batcher)
     waiting = asyncio.create_task(batcher.submit(pictures(1, 2, 3)))
     await settle()
-    with pytest.raises(OverloadedError, match="holds 3 of at most 3 images") as refusal:
+    with pytest.raises(OverloadedError, match="the queue is full: 3 images") as refusal:
         await batcher.submit(pictures(4))
     assert refusal.value.retry_after_s is not None
     model.gate.set()
@@ -522,3 +590,26 @@ async def test_a_call_cancelled_after_its_batch_failed_is_not_run_again() -> Non
     assert [type(answer) for answer in answers] == [ValueError, np.ndarray, asyncio.CancelledError]
     assert [3] not in model.batches
     await first
+
+
+async def test_a_queue_is_full_when_it_holds_so_much_work() -> None:
+    """Measured in time by the pace of the model: ten images of 10 ms, and at most 50 ms may wait."""
+    model = Model(is_open=False)
+    batcher = make(model, queue=1000, queue_s=0.05)
+    batcher.batcher.start_pace({1: 0.01, 2: 0.02, 4: 0.04, 8: 0.08})
+    first = await busy(model, batcher)
+    waiting = asyncio.create_task(batcher.submit(pictures(*range(10))))
+    await settle()
+    with pytest.raises(OverloadedError, match="10 images, 100 ms of work; at most 1000 images and 50 ms") as refusal:
+        await batcher.submit(pictures(1))
+    assert refusal.value.retry_after_s == pytest.approx(0.05)
+    model.gate.set()
+    await asyncio.gather(first, waiting)
+
+
+async def test_an_empty_queue_takes_a_call_however_large() -> None:
+    """Else it would be refused for ever."""
+    model = Model()
+    batcher = make(model, queue=1000, queue_s=0.001)
+    batcher.batcher.start_pace({1: 10.0})
+    assert len(await batcher.submit(pictures(*range(50)))) == 50

@@ -11,7 +11,7 @@ import pytest
 from serving.errors import ProviderError, VersionRefusedError
 from serving.manifest import KnownAnswers, Version
 from serving.pixels import Images
-from serving.session import CPU, CUDA, Session, execution_provider
+from serving.session import CPU, CUDA, Answers, Session, execution_provider
 
 
 def has_cuda() -> bool:
@@ -107,8 +107,10 @@ def test_a_model_with_another_signature_than_its_manifest_is_refused(versions: M
 
 
 def test_warming_up_runs_up_to_the_largest_batch(session: Session) -> None:
-    """It is a real run of the model, and so would fail where the model fails."""
+    """It is a real run of the model, and so would fail where the model fails; how long it took is known then."""
     session.warm_up(100)
+    assert list(session.run_s) == [1, 2, 4, 8, 16, 32, 64]
+    assert all(seconds > 0 for seconds in session.run_s.values())
 
 
 def test_answers_are_cut_like_arrays(session: Session, images: Images) -> None:
@@ -116,7 +118,9 @@ def test_answers_are_cut_like_arrays(session: Session, images: Images) -> None:
     answers = session.run(images[:10])
     part = answers[3:5]
     assert np.array_equal(part.logits, answers.logits[3:5])
-    assert part.session is session
+    whole = Answers.join([answers[:3], part, answers[5:]])
+    assert np.array_equal(whole.probabilities, answers.probabilities)
+    assert np.array_equal(whole.logits, answers.logits)
 
 
 def test_auto_takes_a_provider_that_works() -> None:

@@ -1,0 +1,50 @@
+"""How long runs take, as far as it is known."""
+
+import pytest
+
+from serving.pace import Pace
+
+RUN_S = {1: 0.001, 2: 0.001, 4: 0.002, 8: 0.004}
+
+
+def test_nothing_is_known_at_first() -> None:
+    """And nothing counts as quick."""
+    pace = Pace()
+    assert pace.run_s(100) == 0
+    assert not pace.is_quick(1, 1.0)
+
+
+@pytest.mark.parametrize(("images", "seconds"), [(1, 0.001), (4, 0.002), (6, 0.003), (8, 0.004), (800, 0.4)])
+def test_a_version_is_known_from_its_warm_up(images: int, seconds: float) -> None:
+    """Sizes between and beyond those that ran cost as much an image as their nearest."""
+    pace = Pace()
+    pace.start(RUN_S)
+    assert pace.run_s(images) == pytest.approx(seconds)
+
+
+def test_small_runs_say_nothing_about_large_ones() -> None:
+    """A thousand slow single images leave eight as they were."""
+    pace = Pace()
+    pace.start(RUN_S)
+    for _ in range(1000):
+        pace.observe(1, 0.01)
+    assert pace.run_s(1) == pytest.approx(0.01)
+    assert pace.run_s(8) == pytest.approx(0.004)
+
+
+def test_a_new_version_starts_anew() -> None:
+    """What the old one took is forgotten."""
+    pace = Pace()
+    pace.observe(8, 100.0)
+    pace.start(RUN_S)
+    assert pace.run_s(8) == pytest.approx(0.004)
+    assert pace.answer_s(ahead=0, own=8, concurrent_runs=1) == pytest.approx(0.004)
+
+
+def test_an_answer_waits_for_what_is_ahead_and_for_a_batch() -> None:
+    """Sixteen images ahead, two runs at once, and the usual batch that it may share."""
+    pace = Pace()
+    pace.start(RUN_S)
+    for _ in range(200):
+        pace.observe(8, 0.004)
+    assert pace.answer_s(ahead=16, own=2, concurrent_runs=2) == pytest.approx(0.008 / 2 + 0.001 + 0.004)
