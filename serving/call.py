@@ -17,9 +17,18 @@ from uuid import uuid4
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import code_pb2
 
-from serving.errors import STATUSES, DrainingError, InvalidRequestError, ServingError, internal_error
+from serving.errors import (
+    CANCELLED,
+    OK,
+    STATUSES,
+    DeadlineError,
+    DrainingError,
+    InvalidRequestError,
+    ServingError,
+    Status,
+    internal_error,
+)
 
 DRAINING_RETRY_S = 1.0
 
@@ -94,7 +103,9 @@ def rpcs(service: Service) -> list[Rpc]:
 class Calls:
     """Lets calls in, counts those in flight and turns whatever goes wrong into an error that a caller may see."""
 
-    def __init__(self, observe: Callable[[str, int, float], None] = lambda _path, _code, _duration_s: None) -> None:
+    def __init__(
+        self, observe: Callable[[str, Status, float], None] = lambda _path, _status, _duration_s: None
+    ) -> None:
         self._observe = observe
         self._in_flight = 0
         self._draining = False
@@ -103,24 +114,24 @@ class Calls:
     async def answer(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         """Answer the request in `content`; raises ServingError only (and CancelledError when the transport cancels)."""
         began = time.monotonic()
-        code = code_pb2.CANCELLED  # unless it ends otherwise
+        status = CANCELLED  # unless it ends otherwise
         self._in_flight += 1
         try:
             response = await self._run(rpc, content, call)
         except ServingError as error:
-            code = STATUSES[type(error)].code
+            status = STATUSES[type(error)]
             raise
         except asyncio.CancelledError:
             if call.deadline is not None and time.monotonic() >= call.deadline:
-                code = code_pb2.DEADLINE_EXCEEDED
+                status = STATUSES[DeadlineError]
             raise
         else:
-            code = code_pb2.OK
+            status = OK
             return response
         finally:
             self._in_flight -= 1
             self._notice_the_last()
-            self._observe(rpc.path, code, time.monotonic() - began)
+            self._observe(rpc.path, status, time.monotonic() - began)
 
     async def _run(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         if self._draining:

@@ -2,12 +2,13 @@
 
 import asyncio
 import urllib.request
+from contextlib import suppress
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.errors import InvalidRequestError
+from serving.errors import STATUSES, DeadlineError, InvalidRequestError, NoModelError
 from serving.pixels import Images
 from serving.session import CPU
 from tests.programs import ROOT
@@ -24,6 +25,11 @@ async def scrape(running: RunningServer) -> dict[tuple[str, ...], float]:
     return {(sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value for sample in samples}
 
 
+def labelled(samples: dict[tuple[str, ...], float]) -> list[tuple[tuple[str, ...], float]]:
+    """The samples that have a label."""
+    return [(key, value) for key, value in samples.items() if len(key) > 1]
+
+
 async def test_calls_are_counted_by_method_and_code(serve: Serve, publisher: Publisher, images: Images) -> None:
     """Good ones and bad ones."""
     publisher.publish(1)
@@ -36,6 +42,38 @@ async def test_calls_are_counted_by_method_and_code(serve: Serve, publisher: Pub
     assert samples["serving_calls_total", "OK", CLASSIFY] == 3
     assert samples["serving_calls_total", "INVALID_ARGUMENT", CLASSIFY] == 1
     assert samples["serving_call_seconds_count", CLASSIFY] == 4
+
+
+async def test_refusals_are_counted_by_reason(serve: Serve, publisher: Publisher, images: Images) -> None:
+    """The reason is the one that the caller gets; those that did not happen stand at 0."""
+    async with serve(metrics_port=0) as running:
+        with pytest.raises(NoModelError):
+            await running.client.classify(images[:1])
+        publisher.publish(1)
+        await running.client.wait_until_serving(5)
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError):
+                await running.client.classify(np.zeros((1, 5, 5), np.uint8))
+        await running.client.classify(images[:1])
+        samples = await scrape(running)
+    refusals = {reason: count for (name, reason, *_), count in labelled(samples) if name == "serving_refusals_total"}
+    assert set(refusals) == {status.reason for status in STATUSES.values()}
+    assert refusals.pop("INVALID_REQUEST") == 2
+    assert refusals.pop("NO_MODEL") >= 1  # and what wait_until_serving was told
+    assert not any(refusals.values())
+
+
+async def test_a_call_that_its_deadline_cuts_off_counts_as_refused(serve: Serve, publisher: Publisher) -> None:
+    """However its end came about: refused by us, or cancelled by grpcio in the middle of a run."""
+    publisher.publish(1)
+    async with serve(metrics_port=0) as running:
+        for _ in range(20):  # an answer may still win once in a while
+            with suppress(DeadlineError):
+                await running.client.classify(np.zeros((1024, 28, 28), np.uint8), timeout_s=0.004)
+        samples = await scrape(running)
+    ended = samples["serving_calls_total", "DEADLINE_EXCEEDED", CLASSIFY]
+    assert ended > 0
+    assert samples["serving_refusals_total", "DEADLINE_EXCEEDED"] == ended
 
 
 async def test_batches_are_measured(serve: Serve, publisher: Publisher, images: Images) -> None:
