@@ -43,6 +43,10 @@ class Call:
         """When the caller stops waiting, seconds on time.monotonic; None for never."""
         self.trailers: list[tuple[str, str]] = []
         """What is sent beside the answer; a service may add to it."""
+        self.facts: dict[str, int] = {}
+        """What a trace tells of the call; a service may add numbers to it, never content."""
+        self.trace_id = ""
+        """Names the trace that the call is part of, 32 hexadecimal digits; empty where nobody traces it."""
 
     @property
     def peer(self) -> str:
@@ -91,6 +95,10 @@ class Rpc:
         return f"/{self.service}/{self.name}"
 
 
+Trace = Callable[[Rpc, Call], Callable[[Status], None]]
+"""Is told that a call begins; what it returns is told how it ended."""
+
+
 def rpcs(service: Service) -> list[Rpc]:
     """Every method of the service's descriptor, with what answers it."""
     descriptor = service.descriptor
@@ -104,9 +112,12 @@ class Calls:
     """Lets calls in, counts those in flight and turns whatever goes wrong into an error that a caller may see."""
 
     def __init__(
-        self, observe: Callable[[str, Status, float], None] = lambda _path, _status, _duration_s: None
+        self,
+        observe: Callable[[str, Status, float], None] = lambda _path, _status, _duration_s: None,
+        trace: Trace | None = None,
     ) -> None:
         self._observe = observe
+        self._trace = trace
         self._in_flight = 0
         self._draining = False
         self._finished = asyncio.Event()
@@ -115,6 +126,7 @@ class Calls:
         """Answer the request in `content`; raises ServingError only (and CancelledError when the transport cancels)."""
         began = time.monotonic()
         status = CANCELLED  # unless it ends otherwise
+        end_trace = self._trace(rpc, call) if self._trace else None
         self._in_flight += 1
         try:
             response = await self._run(rpc, content, call)
@@ -132,6 +144,8 @@ class Calls:
             self._in_flight -= 1
             self._notice_the_last()
             self._observe(rpc.path, status, time.monotonic() - began)
+            if end_trace:
+                end_trace(status)
 
     async def _run(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         if self._draining:
@@ -142,7 +156,8 @@ class Calls:
         except ServingError:
             raise
         except Exception:
-            log.exception("%s failed, request id %s", rpc.path, call.request_id)
+            ids = {"request_id": call.request_id, "trace_id": call.trace_id}
+            log.exception("%s failed, request id %s", rpc.path, call.request_id, extra=ids)
             raise internal_error(call.request_id) from None
 
     def drain(self) -> None:

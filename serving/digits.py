@@ -44,8 +44,10 @@ class DigitService:
     async def classify(self, request: ClassifyRequest, call: Call) -> ClassifyResponse:
         """Classify the images of one call."""
         images = await self._images(request, self._repository.loaded.session)
+        call.facts["image_count"] = len(images)
         answers, timing = await self._batcher.submit(images, call.deadline)
         call.trailers.append((TIMING, str(timing)))
+        call.facts["model_version"] = answers.session.manifest.version
         return ClassifyResponse(
             digits=answers.probabilities.argmax(axis=1).tolist(),
             probabilities=answers.probabilities.ravel().tolist(),
