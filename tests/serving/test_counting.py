@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import prometheus_client
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -36,6 +36,7 @@ def in_bounds(values: Iterable[float]) -> tuple[CollectorRegistry, CollectorRegi
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=["text", "OpenMetrics"])
+@settings(deadline=None)  # a busy machine is no fault
 @given(values=st.lists(VALUES))
 def test_a_histogram_reads_like_the_librarys(write: Write, values: list[float]) -> None:
     """Buckets, sum and count, down to the letter; a value on a bound is within it."""
@@ -44,6 +45,7 @@ def test_a_histogram_reads_like_the_librarys(write: Write, values: list[float]) 
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=["text", "OpenMetrics"])
+@settings(deadline=None)  # a busy machine is no fault
 @given(counts=st.dictionaries(st.text(), st.integers(0, 20)))
 def test_a_counter_reads_like_the_librarys(write: Write, counts: dict[str, int]) -> None:
     """One line a label, in the order of their appearance."""

@@ -1,14 +1,18 @@
 """What Prometheus is told, by scraping a real server."""
 
 import asyncio
+import time
 import urllib.request
-from contextlib import suppress
 
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.errors import STATUSES, DeadlineError, InvalidRequestError, NoModelError
+from protos.digits.v1 import digits_pb2
+from serving.call import Call, Calls, rpcs
+from serving.errors import STATUSES, InvalidRequestError, NoModelError
+from serving.metrics import Metrics
 from serving.pixels import Images
 from serving.session import CPU
 from tests.programs import ROOT
@@ -63,17 +67,33 @@ async def test_refusals_are_counted_by_reason(serve: Serve, publisher: Publisher
     assert not any(refusals.values())
 
 
-async def test_a_call_that_its_deadline_cuts_off_counts_as_refused(serve: Serve, publisher: Publisher) -> None:
-    """However its end came about: refused by us, or cancelled by grpcio in the middle of a run."""
-    publisher.publish(1)
-    async with serve(metrics_port=0) as running:
-        for _ in range(20):  # an answer may still win once in a while
-            with suppress(DeadlineError):
-                await running.client.classify(np.zeros((1024, 28, 28), np.uint8), timeout_s=0.004)
-        samples = await scrape(running)
-    ended = samples["serving_calls_total", "DEADLINE_EXCEEDED", CLASSIFY]
-    assert ended > 0
-    assert samples["serving_refusals_total", "DEADLINE_EXCEEDED"] == ended
+@pytest.mark.parametrize(("remaining_s", "refused"), [(-1, 1), (60, 0), (None, 0)], ids=["passed", "far", "none"])
+async def test_a_call_cut_off_by_its_deadline_counts_as_refused(remaining_s: float | None, refused: int) -> None:
+    """The transport cancels it, as it does when a caller hangs up; the clock tells the two apart."""
+    metrics = Metrics()
+    call = Call(None if remaining_s is None else time.monotonic() + remaining_s)
+    task = asyncio.create_task(Calls(metrics.call_answered).answer(rpcs(SlowService())[0], b"", call))
+    await asyncio.sleep(0)  # it begins
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert metrics.registry.get_sample_value("serving_refusals_total", {"reason": "DEADLINE_EXCEEDED"}) == refused
+    code = "DEADLINE_EXCEEDED" if refused else "CANCELLED"
+    assert metrics.registry.get_sample_value("serving_calls_total", {"method": CLASSIFY, "code": code}) == 1
+
+
+class SlowService:
+    """A service that never answers."""
+
+    descriptor = digits_pb2.DESCRIPTOR.services_by_name["DigitService"]
+
+    def __init__(self) -> None:
+        self.methods = {"Classify": self.wait, "GetModel": self.wait}
+
+    async def wait(self, _request: Message, _call: Call) -> Message:
+        """Wait for what does not come."""
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets that event")
 
 
 async def test_batches_are_measured(serve: Serve, publisher: Publisher, images: Images) -> None:
