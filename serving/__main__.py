@@ -4,6 +4,9 @@ import argparse
 import os
 import sys
 
+# Else grpcio's core writes lines of its own into our log, of what grpcio raises as well; read when it is loaded.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 from serving import classify, serve
 
 

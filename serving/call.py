@@ -17,9 +17,18 @@ from uuid import uuid4
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import code_pb2
 
-from serving.errors import STATUSES, DrainingError, InvalidRequestError, ServingError, internal_error
+from serving.errors import (
+    CANCELLED,
+    OK,
+    STATUSES,
+    DeadlineError,
+    DrainingError,
+    InvalidRequestError,
+    ServingError,
+    Status,
+    internal_error,
+)
 
 DRAINING_RETRY_S = 1.0
 
@@ -36,6 +45,10 @@ class Call:
         """When the caller stops waiting, seconds on time.monotonic; None for never."""
         self.trailers: list[tuple[str, str]] = []
         """What is sent beside the answer; a service may add to it."""
+        self.facts: dict[str, int] = {}
+        """What a trace tells of the call; a service may add numbers to it, never content."""
+        self.trace_id = ""
+        """Names the trace that the call is part of, 32 hexadecimal digits; empty where nobody traces it."""
 
     @property
     def peer(self) -> str:
@@ -84,6 +97,10 @@ class Rpc:
         return f"/{self.service}/{self.name}"
 
 
+Trace = Callable[[Rpc, Call], Callable[[Status], None]]
+"""Is told that a call begins; what it returns is told how it ended."""
+
+
 def rpcs(service: Service) -> list[Rpc]:
     """Every method of the service's descriptor, with what answers it."""
     descriptor = service.descriptor
@@ -96,32 +113,40 @@ def rpcs(service: Service) -> list[Rpc]:
 class Calls:
     """Lets calls in, counts those in flight and turns whatever goes wrong into an error that a caller may see."""
 
-    def __init__(self, observe: Callable[[str, int, float], None] = lambda _path, _code, _duration_s: None) -> None:
+    def __init__(
+        self,
+        observe: Callable[[str, Status, float], None] = lambda _path, _status, _duration_s: None,
+        trace: Trace | None = None,
+    ) -> None:
         self._observe = observe
+        self._trace = trace
         self._in_flight = 0
         self._draining = False
         self._finished = asyncio.Event()
 
     async def answer(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         """Answer the request in `content`; raises ServingError only (and CancelledError when the transport cancels)."""
-        code = code_pb2.CANCELLED  # unless it ends otherwise
+        status = CANCELLED  # unless it ends otherwise
+        end_trace = self._trace(rpc, call) if self._trace else None
         self._in_flight += 1
         try:
             response = await self._run(rpc, content, call)
         except ServingError as error:
-            code = STATUSES[type(error)].code
+            status = STATUSES[type(error)]
             raise
         except asyncio.CancelledError:
             if call.deadline is not None and time.monotonic() >= call.deadline:
-                code = code_pb2.DEADLINE_EXCEEDED
+                status = STATUSES[DeadlineError]
             raise
         else:
-            code = code_pb2.OK
+            status = OK
             return response
         finally:
             self._in_flight -= 1
             self._notice_the_last()
-            self._observe(rpc.path, code, time.monotonic() - call.arrived)
+            self._observe(rpc.path, status, time.monotonic() - call.arrived)
+            if end_trace:
+                end_trace(status)
 
     async def _run(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
         if self._draining:
@@ -132,7 +157,8 @@ class Calls:
         except ServingError:
             raise
         except Exception:
-            log.exception("%s failed, request id %s", rpc.path, call.request_id)
+            ids = {"request_id": call.request_id, "trace_id": call.trace_id}
+            log.exception("%s failed, request id %s", rpc.path, call.request_id, extra=ids)
             raise internal_error(call.request_id) from None
 
     def drain(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from serving.errors import SettingsError
+from serving.logs import Format
 from serving.session import Provider
 
 PREFIX = "SERVING_"
@@ -48,6 +49,12 @@ class Settings(BaseModel):
         0.5, ge=0, le=60, description="seconds that new calls find an open port and a refusal"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged, to stderr")
+    log_format: Format = Field("text", description="how it is written: text, or json, one object a line")
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+/?$",
+        description="where traces go, by OTLP over gRPC, such as http://localhost:4317; none unless it is set",
+    )
 
     @model_validator(mode="after")
     def _queue_holds_a_call(self) -> Self:

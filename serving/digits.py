@@ -47,6 +47,8 @@ class DigitService:
         """Classify the images of one call."""
         session = self._repository.loaded.session
         images = await self._images(request, session)
+        call.facts["image_count"] = len(images)
+        call.facts["model_version"] = session.manifest.version
         answers, timing = await self._batcher.submit(session, images, call.deadline)
         response = ClassifyResponse(
             digits=answers.probabilities.argmax(axis=1).tolist(),

@@ -95,13 +95,16 @@ class SettingsError(Exception):
 
 
 class Status(NamedTuple):
-    """How an error looks on the wire."""
+    """How a call ends, on the wire."""
 
     code: int
     """A google.rpc.Code, which is also the gRPC status code."""
-    reason: str
-    """ErrorInfo.reason: upper snake case, stable."""
+    reason: str = ""
+    """ErrorInfo.reason: upper snake case, stable; empty where the call was not refused."""
 
+
+OK = Status(code_pb2.OK)
+CANCELLED = Status(code_pb2.CANCELLED)
 
 STATUSES: Mapping[type[ServingError], Status] = {
     InvalidRequestError: Status(code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST"),

@@ -9,18 +9,20 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     Info,
     PlatformCollector,
     ProcessCollector,
     start_http_server,
 )
 
+from serving import counting
+from serving.counting import CounterFamily, HistogramFamily
+from serving.errors import STATUSES, Status
 from serving.queue import Dispatch
 from serving.repository import Loaded, Refusal
 
 SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-IMAGES = tuple(2.0**power for power in range(17))
+IMAGES = tuple(2**power for power in range(17))
 
 
 class Metrics:
@@ -31,13 +33,16 @@ class Metrics:
         self._server: WSGIServer | None = None
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._calls = Counter("serving_calls", "Calls by method and code", ["method", "code"], registry=self.registry)
-        self._seconds = self._histogram("serving_call_seconds", "A call, end to end", SECONDS, ["method"])
-        self._queue = self._histogram("serving_queue_seconds", "From a call's arrival to its batch", SECONDS)
-        self._compute = self._histogram("serving_compute_seconds", "A run of the model", SECONDS)
-        self._batch = self._histogram("serving_batch_images", "Images in a run of the model", IMAGES)
-        self._dispatches = Counter(
-            "serving_batches", "Runs of the model, by why they began", ["dispatch"], registry=self.registry
+        self._calls = CounterFamily("serving_calls", "Calls by method and code", ["method", "code"], self.registry)
+        self._refused_calls = CounterFamily("serving_refusals", "Refused calls by reason", ["reason"], self.registry)
+        for status in STATUSES.values():
+            self._refused_calls.labels(status.reason)  # from 0 on, so that the first refusal is an increase
+        self._seconds = self._histogram("serving_call_seconds", "A call, end to end", SECONDS, "method")
+        self._queue = self._histogram("serving_queue_seconds", "From a call's arrival to its batch", SECONDS).labels()
+        self._compute = self._histogram("serving_compute_seconds", "A run of the model", SECONDS).labels()
+        self._batch = self._histogram("serving_batch_images", "Images in a run of the model", IMAGES).labels()
+        self._batches = CounterFamily(
+            "serving_batches", "Runs of the model, by why they began", ["dispatch"], self.registry
         )
         self._swaps = Counter("serving_swaps", "Versions that began to answer", registry=self.registry)
         self._refusals = Counter("serving_versions_refused", "Versions that were refused", registry=self.registry)
@@ -63,11 +68,13 @@ class Metrics:
         gauge = Gauge("serving_queued_images", "Images that wait for a run", registry=self.registry)
         gauge.set_function(queued_images)
 
-    def call_answered(self, method: str, code: int, duration_s: float) -> None:
-        """Count a call; `code` is a google.rpc.Code."""
-        count, seconds = self._of_call(method, code)
+    def call_answered(self, method: str, status: Status, duration_s: float) -> None:
+        """Count a call, and how it ended."""
+        count, seconds = self._of_call(method, status)
         count.inc()
         seconds.observe(duration_s)
+        if status.reason:
+            self._refused_calls.labels(status.reason).inc()
 
     def call_waited(self, queue_s: float) -> None:
         """Count the time that a call stood in the queue."""
@@ -75,7 +82,7 @@ class Metrics:
 
     def batch_ran(self, image_count: int, compute_s: float, dispatch: Dispatch) -> None:
         """Count a run of the model."""
-        self._of_dispatch(dispatch).inc()
+        self._batches.labels(dispatch).inc()
         self._batch.observe(image_count)
         self._compute.observe(compute_s)
 
@@ -90,14 +97,8 @@ class Metrics:
         self._refusals.inc()
 
     @cache  # noqa: B019 - one Metrics lives as long as its server; looking labels up costs more than counting
-    def _of_call(self, method: str, code: int) -> tuple[Counter, Histogram]:
-        return self._calls.labels(method, code_pb2.Code.Name(code)), self._seconds.labels(method)
+    def _of_call(self, method: str, status: Status) -> tuple[counting.Counter, counting.Histogram]:
+        return self._calls.labels(method, code_pb2.Code.Name(status.code)), self._seconds.labels(method)
 
-    @cache  # noqa: B019 - as above
-    def _of_dispatch(self, dispatch: Dispatch) -> Counter:
-        return self._dispatches.labels(dispatch)
-
-    def _histogram(
-        self, name: str, text: str, buckets: tuple[float, ...], labels: list[str] | None = None
-    ) -> Histogram:
-        return Histogram(name, text, labels or [], buckets=buckets, registry=self.registry)
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> HistogramFamily:
+        return HistogramFamily(name, text, labels, bounds, self.registry)

@@ -10,9 +10,12 @@ import sys
 
 import uvloop
 
+from serving import logs
 from serving.config import Settings, add_arguments
 from serving.errors import ProviderError, SettingsError
 from serving.server import Server
+
+log = logging.getLogger(__name__)
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,18 +36,14 @@ def run(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
         settings = Settings.read(given)
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            stream=sys.stderr,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        logs.set_up(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, as_json=options.json))
     except SettingsError as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2
     except (ProviderError, OSError) as error:
-        print(f"serving: {error}", file=sys.stderr)
+        log.critical("%s", error)
         return 1
     return 0
 

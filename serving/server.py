@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from serving.admission import Limits
 from serving.batcher import Batcher
@@ -18,6 +18,9 @@ from serving.pixels import Images, PngDecoder
 from serving.repository import Loaded, Repository
 from serving.session import CPU, Answers, Session, execution_provider
 from serving.transport.grpcio import GrpcioTransport
+
+if TYPE_CHECKING:
+    from serving.tracing import Tracing
 
 STOP_GRACE_S = 0.5
 
@@ -55,7 +58,8 @@ class Server:
             max_message_bytes=settings.max_message_bytes,
         )
         self._metrics.watch_queue(lambda: batcher.queued_images)
-        self._calls = Calls(self._metrics.call_answered)
+        self._tracing = _tracing(settings.otlp_endpoint)
+        self._calls = Calls(self._metrics.call_answered, self._tracing.trace if self._tracing else None)
         self._transport = GrpcioTransport([service], self._calls, max_message_bytes=settings.max_message_bytes)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -85,6 +89,8 @@ class Server:
         if cancelled:
             log.warning("%d calls still run after %g s: they are cancelled", cancelled, self._settings.drain_s)
         await self._transport.stop(STOP_GRACE_S)
+        if self._tracing:
+            await asyncio.to_thread(self._tracing.close)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._decoder.close()
         self._repository.close()
@@ -109,3 +115,11 @@ class Server:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _tracing(endpoint: str | None) -> "Tracing | None":
+    if endpoint is None:
+        return None
+    from serving.tracing import Tracing  # here, so that nothing of OpenTelemetry is loaded where nobody traces
+
+    return Tracing(endpoint)

@@ -43,12 +43,19 @@ def run_program(*arguments: str | Path, **environment: str) -> "subprocess.Compl
 
 
 @contextmanager
-def server_process(repository: Path, log: Path, *arguments: str) -> Iterator[ServerProcess]:
+def server_process(repository: Path, log: Path, *arguments: str, **environment: str) -> Iterator[ServerProcess]:
     """A server on a free port; killed at the end if the test has not stopped it."""
     command = [sys.executable, "-m", "serving", "serve", "--json", "--port", "0", "--repository", str(repository)]
     with (
         log.open("w") as stderr,
-        subprocess.Popen([*command, *arguments], cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+        subprocess.Popen(
+            [*command, *arguments],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
     ):
         try:
             yield ServerProcess(process, _address(process, log), log)

@@ -2,15 +2,19 @@
 
 import asyncio
 import statistics
+import time
 import urllib.request
 from typing import get_args
 
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 from prometheus_client.parser import text_string_to_metric_families
 
-from protos.digits.v1.digits_pb2 import ClassifyRequest
-from serving.errors import InvalidRequestError
+from protos.digits.v1 import digits_pb2
+from serving.call import Call, Calls, rpcs
+from serving.errors import STATUSES, InvalidRequestError, NoModelError
+from serving.metrics import Metrics
 from serving.pixels import Images
 from serving.queue import Dispatch
 from serving.session import CPU
@@ -28,6 +32,11 @@ async def scrape(running: RunningServer) -> dict[tuple[str, ...], float]:
     return {(sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value for sample in samples}
 
 
+def labelled(samples: dict[tuple[str, ...], float]) -> list[tuple[tuple[str, ...], float]]:
+    """The samples that have a label."""
+    return [(key, value) for key, value in samples.items() if len(key) > 1]
+
+
 async def test_calls_are_counted_by_method_and_code(serve: Serve, publisher: Publisher, images: Images) -> None:
     """Good ones and bad ones."""
     publisher.publish(1)
@@ -40,6 +49,54 @@ async def test_calls_are_counted_by_method_and_code(serve: Serve, publisher: Pub
     assert samples["serving_calls_total", "OK", CLASSIFY] == 3
     assert samples["serving_calls_total", "INVALID_ARGUMENT", CLASSIFY] == 1
     assert samples["serving_call_seconds_count", CLASSIFY] == 4
+
+
+async def test_refusals_are_counted_by_reason(serve: Serve, publisher: Publisher, images: Images) -> None:
+    """The reason is the one that the caller gets; those that did not happen stand at 0."""
+    async with serve(metrics_port=0) as running:
+        with pytest.raises(NoModelError):
+            await running.client.classify(images[:1])
+        publisher.publish(1)
+        await running.client.wait_until_serving(5)
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError):
+                await running.client.classify(np.zeros((1, 5, 5), np.uint8))
+        await running.client.classify(images[:1])
+        samples = await scrape(running)
+    refusals = {reason: count for (name, reason, *_), count in labelled(samples) if name == "serving_refusals_total"}
+    assert set(refusals) == {status.reason for status in STATUSES.values()}
+    assert refusals.pop("INVALID_REQUEST") == 2
+    assert refusals.pop("NO_MODEL") >= 1  # and what wait_until_serving was told
+    assert not any(refusals.values())
+
+
+@pytest.mark.parametrize(("remaining_s", "refused"), [(-1, 1), (60, 0), (None, 0)], ids=["passed", "far", "none"])
+async def test_a_call_cut_off_by_its_deadline_counts_as_refused(remaining_s: float | None, refused: int) -> None:
+    """The transport cancels it, as it does when a caller hangs up; the clock tells the two apart."""
+    metrics = Metrics()
+    call = Call(None if remaining_s is None else time.monotonic() + remaining_s)
+    task = asyncio.create_task(Calls(metrics.call_answered).answer(rpcs(SlowService())[0], b"", call))
+    await asyncio.sleep(0)  # it begins
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert metrics.registry.get_sample_value("serving_refusals_total", {"reason": "DEADLINE_EXCEEDED"}) == refused
+    code = "DEADLINE_EXCEEDED" if refused else "CANCELLED"
+    assert metrics.registry.get_sample_value("serving_calls_total", {"method": CLASSIFY, "code": code}) == 1
+
+
+class SlowService:
+    """A service that never answers."""
+
+    descriptor = digits_pb2.DESCRIPTOR.services_by_name["DigitService"]
+
+    def __init__(self) -> None:
+        self.methods = {"Classify": self.wait, "GetModel": self.wait}
+
+    async def wait(self, _request: Message, _call: Call) -> Message:
+        """Wait for what does not come."""
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets that event")
 
 
 async def test_batches_are_measured(serve: Serve, publisher: Publisher, images: Images) -> None:
@@ -100,7 +157,9 @@ async def test_an_answer_says_where_its_time_went(serve: Serve, publisher: Publi
     async with serve(metrics_port=0) as running:
         for _ in range(21):
             before = (await scrape(running)).get(("serving_call_seconds_sum", CLASSIFY), 0)
-            call = running.client._classify(request(images[:100]))  # the result leaves out the trailers
+            call = running.client._classify(
+                digits_pb2.ClassifyRequest(image_count=100, pixels=images[:100].tobytes())
+            )  # the result leaves out the trailers
             await call
             timing = parts(dict(await call.trailing_metadata())["serving-timing"])
             whole_us = 1e6 * ((await scrape(running))["serving_call_seconds_sum", CLASSIFY] - before)
@@ -116,8 +175,3 @@ async def test_an_answer_says_where_its_time_went(serve: Serve, publisher: Publi
 def parts(trailer: str) -> dict[str, str]:
     """What stands in the trailer."""
     return dict(part.split("=") for part in trailer.split())
-
-
-def request(images: Images) -> ClassifyRequest:
-    """A request as the client would send it."""
-    return ClassifyRequest(image_count=len(images), pixels=images.tobytes())
