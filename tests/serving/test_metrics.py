@@ -2,7 +2,6 @@
 
 import asyncio
 import statistics
-import time
 import urllib.request
 from typing import get_args
 
@@ -74,7 +73,7 @@ async def test_refusals_are_counted_by_reason(serve: Serve, publisher: Publisher
 async def test_a_call_cut_off_by_its_deadline_counts_as_refused(remaining_s: float | None, refused: int) -> None:
     """The transport cancels it, as it does when a caller hangs up; the clock tells the two apart."""
     metrics = Metrics()
-    call = Call(None if remaining_s is None else time.monotonic() + remaining_s)
+    call = Call(remaining_s)
     task = asyncio.create_task(Calls(metrics.call_answered).answer(rpcs(SlowService())[0], b"", call))
     await asyncio.sleep(0)  # it begins
     task.cancel()
