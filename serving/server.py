@@ -14,7 +14,7 @@ from serving.errors import UnavailableError
 from serving.manifest import Version
 from serving.metrics import Metrics
 from serving.pixels import Images, PngDecoder
-from serving.repository import Loaded, Repository
+from serving.repository import Loaded, Refusal, Repository, SwapGate
 from serving.session import CPU, Answers, Session, execution_provider
 from serving.transport.grpcio import GrpcioTransport
 
@@ -24,14 +24,18 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """A server, built from settings: `start`, then `drain`. Raises ProviderError when it cannot run as they say."""
+    """A server, built from settings: `start`, then `drain`. Raises ProviderError when it cannot run as they say.
 
-    def __init__(self, settings: Settings) -> None:
+    `gate` is what one of several workers passes before it swaps.
+    """
+
+    def __init__(self, settings: Settings, gate: SwapGate | None = None) -> None:
         self._settings = settings
+        self._gate = gate
         self._provider = execution_provider(settings.provider)
         self._metrics = Metrics()
         self._repository = Repository(
-            settings.repository / settings.model, self._load, self._swapped, self._metrics.version_refused
+            settings.repository / settings.model, self._load, self._swapped, self._refused, gate
         )
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
         batcher = Batcher(
@@ -52,7 +56,9 @@ class Server:
         )
         self._metrics.watch_queue(lambda: batcher.queued_images)
         self._calls = Calls(self._metrics.call_answered)
-        self._transport = GrpcioTransport([service], self._calls, max_message_bytes=settings.max_message_bytes)
+        self._transport = GrpcioTransport(
+            [service], self._calls, max_message_bytes=settings.max_message_bytes, shares_port=gate is not None
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.metrics_port: int | None = None
@@ -61,6 +67,9 @@ class Server:
         """Listen, load what CURRENT names and go on watching it; raises OSError where the port cannot be had."""
         if self._settings.metrics_port is not None:
             self.metrics_port = self._metrics.start(self._settings.host, self._settings.metrics_port)
+        await self._transport.set_serving(False)
+        if self._gate:  # the port has callers already: once it listens it must have an answer
+            await self._repository.refresh()
         self.port = await self._transport.start(self._settings.host, self._settings.port)
         await self._repository.refresh()
         self._spawn(self._repository.watch(self._settings.poll_ms / 1000))
@@ -87,6 +96,10 @@ class Server:
         self._metrics.close()
         log.info("stopped")
 
+    def exposition(self) -> str:
+        """All metrics, in Prometheus' text format."""
+        return self._metrics.exposition()
+
     def _load(self, version: Version) -> Session:
         session = Session(version, provider=self._provider, threads=self._settings.threads)
         session.check_known_answers(version.known_answers)
@@ -96,6 +109,11 @@ class Server:
     def _swapped(self, loaded: Loaded) -> None:
         self._metrics.version_swapped(loaded)
         self._spawn(self._transport.set_serving(True))
+
+    def _refused(self, refusal: Refusal) -> None:
+        self._metrics.version_refused(refusal)
+        if self._gate:
+            self._gate.refused(refusal)
 
     async def _run(self, images: Images) -> Answers:
         session = self._session_for(images)
