@@ -34,6 +34,8 @@ Sessions = Mapping[int, Session]
 def worker_pids(server: ServerProcess) -> list[int]:
     """The processes that the supervisor started and that still live."""
     pid = server.process.pid
+    if not lives(pid):
+        return []
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
@@ -56,11 +58,16 @@ def wait_for_the_end_of(pids: list[int]) -> None:
 @contextmanager
 def two_workers(publisher: Publisher, log: Path, *arguments: str) -> Iterator[ServerProcess]:
     """A server with two workers, none of which outlives it."""
-    quick = ("--workers", "2", "--provider", "cpu", "--drain-linger-s", "0.1", "--metrics-port", "0")
+    quick = ("--workers", "2", "--provider", "cpu", "--drain-linger-s", "0.3", "--metrics-port", "0")
     with server_process(publisher.root, log, *quick, *arguments) as server:
-        pids = worker_pids(server)
+        pids = set(worker_pids(server))
         yield server
-    wait_for_the_end_of(pids)
+        pids.update(worker_pids(server))
+    try:
+        wait_for_the_end_of([*pids])
+    finally:
+        for pid in filter(lives, pids):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture
@@ -165,9 +172,10 @@ async def test_workers_swap_together_under_load(
 ) -> None:
     """No call fails, and none that begins after somebody saw the new version gets the old one, but for a few ms.
 
-    Workers that look twice a second would by themselves swap a quarter of a second apart.
+    One worker is held up each time, for longer than the other one needs to be ready, which waits for it.
     """
     spreads_s = []
+    held, _ = worker_pids(shared)
     async with clients(shared.address) as callers:
         old = await settle(callers)
         for new in (3 - old, old, 3 - old):
@@ -176,11 +184,17 @@ async def test_workers_swap_together_under_load(
                 asyncio.create_task(calls.make(caller, images[index : index + 2], sessions, stop))
                 for index, caller in enumerate(callers)
             ]
+            os.kill(held, signal.SIGSTOP)
             shared_publisher.publish(new)
-            while len(calls.ended_s[new]) < 200:
-                await asyncio.sleep(0.02)
+            await asyncio.sleep(1)
+            seen_early = len(calls.ended_s[new])
+            os.kill(held, signal.SIGCONT)
+            async with asyncio.timeout(END_S):
+                while len(calls.ended_s[new]) < 200:
+                    await asyncio.sleep(0.02)
             stop.set()
             await asyncio.gather(*making)
+            assert seen_early == 0
             spreads_s.append(max(calls.began_s[3 - new]) - min(calls.ended_s[new]))
             assert {(await caller.model()).version for caller in callers} == {new}
     assert max(spreads_s) < SWAP_S
@@ -208,9 +222,10 @@ async def test_a_version_that_is_no_good_leaves_both_workers_as_they_are(
 
 async def told(callers: list[AsyncDigitClient], condition: Callable[[Model], bool]) -> None:
     """Wait until every connection is told such a thing of the model."""
-    for caller in callers:
-        while not condition(await caller.model()):
-            await asyncio.sleep(0.02)
+    async with asyncio.timeout(END_S):
+        for caller in callers:
+            while not condition(await caller.model()):
+                await asyncio.sleep(0.02)
 
 
 async def settle(callers: list[AsyncDigitClient]) -> int:
@@ -244,16 +259,18 @@ async def test_a_worker_that_is_killed_is_replaced(workers: ServerProcess, image
         os.kill(first[0], signal.SIGKILL)
         wait_for_the_end_of(first[:1])
         calling.append(asyncio.create_task(connect_anew()))
-        while len(counts := await scrape(workers, "serving_batch_images_count")) < 2 or not all(counts.values()):
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(4 * END_S):
+            while len(counts := await scrape(workers, "serving_batch_images_count")) < 2 or not all(counts.values()):
+                await asyncio.sleep(0.05)
         stop.set()
         await asyncio.gather(*calling)
     assert len(failed) == len(set(failed)) <= len(callers)
     assert await scrape(workers, "serving_worker_restarts_total") == {"": 1}
     (replacement,) = set(worker_pids(workers)) - set(first)
     os.kill(replacement, signal.SIGKILL)
-    while workers.log.read_text().count("another one starts") < 2:
-        await asyncio.sleep(0.02)
+    async with asyncio.timeout(END_S):
+        while workers.log.read_text().count("another one starts") < 2:
+            await asyncio.sleep(0.02)
     log = workers.log.read_text()
     assert f"process {first[0]} was killed by SIGKILL; another one starts in 1 s" in log
     assert f"process {replacement} was killed by SIGKILL; another one starts in 2 s" in log
