@@ -28,7 +28,10 @@ _SERVICE = "/digits.v1.DigitService"
 _STATUS_DETAILS = "grpc-status-details-bin"
 _TOO_LARGE = "larger than max"  # grpcio's words for a message above the limit, which no retry can mend
 _WAIT_S = 0.05
-_OPTIONS = [("grpc.max_receive_message_length", -1)]  # the server is the one that limits
+_OPTIONS = [
+    ("grpc.max_receive_message_length", -1),  # the server is the one that limits
+    ("grpc.use_local_subchannel_pool", 1),  # a connection a client: behind a port may be several processes
+]
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)

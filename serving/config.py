@@ -25,6 +25,7 @@ class Settings(BaseModel):
     model: str = Field("digits", pattern=r"^[A-Za-z0-9_-]+$", description="the model in it to serve")
     host: str = Field("127.0.0.1", min_length=1, description="the address to listen on; 0.0.0.0 for every interface")
     port: int = Field(50051, ge=0, le=65535, description="the port to listen on; 0 takes a free one and prints it")
+    workers: int = Field(1, ge=1, le=64, description="processes that share the port")
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="the port for Prometheus; 0 takes a free one; none unless it is set"
     )

@@ -12,6 +12,7 @@ Exception
 │   └── InternalError           anything else; says nothing but a request id
 ├── VersionRefusedError         a version directory that must not be served
 ├── ProviderError               the execution provider asked for cannot run here
+├── WorkerError                 a server process of several cannot start, or had to be killed
 └── SettingsError               a setting is unknown or out of range
 """
 
@@ -88,6 +89,10 @@ class VersionRefusedError(Exception):
 
 class ProviderError(Exception):
     """The execution provider asked for cannot run here."""
+
+
+class WorkerError(Exception):
+    """A server process of several cannot start, or had to be killed; the message says which and why."""
 
 
 class SettingsError(Exception):

@@ -17,25 +17,31 @@ IDS = ("request_id", "trace_id")
 """What a record may name its call by: `extra={"request_id": ...}`."""
 
 
-def set_up(level: str, log_format: Format) -> None:
-    """Send every record of at least `level`, and Python's warnings, to stderr."""
+def set_up(level: str, log_format: Format, worker: int | None = None) -> None:
+    """Send every record of at least `level`, to stderr, and Python's warnings; `worker` is one of several processes."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(TEXT))
+    text = TEXT if worker is None else f"%(asctime)s %(levelname)s worker {worker} %(name)s: %(message)s"
+    handler.setFormatter(JsonFormatter(worker) if log_format == "json" else logging.Formatter(text))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("PIL").setLevel(logging.INFO)  # at debug it quotes the files that it decodes
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON, ASCII only: time, level, logger, message, and ids and exception where there are."""
+    """A record as one line of JSON, ASCII only: time, level, logger, message, and more where there is more."""
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
         """One line; what breaks lines in a message is escaped."""
-        line = {
+        line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC)
             .isoformat(timespec="milliseconds")
             .replace("+00:00", "Z"),
             "level": record.levelname.lower(),
+            **self._worker,
             "logger": record.name,
             "message": record.getMessage(),
         }

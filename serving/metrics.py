@@ -12,6 +12,7 @@ from prometheus_client import (
     Info,
     PlatformCollector,
     ProcessCollector,
+    generate_latest,
     start_http_server,
 )
 
@@ -51,17 +52,16 @@ class Metrics:
 
     def start(self, host: str, port: int) -> int:
         """Serve them over HTTP from a thread; returns the port; raises OSError."""
-        try:
-            self._server, _ = start_http_server(port, host, self.registry)
-        except OSError as error:
-            raise OSError(f"cannot listen on {host}:{port} for metrics: {error.strerror} (--metrics-port)") from error
+        self._server = serve_http(self.registry, host, port)
         return int(self._server.server_port)
+
+    def exposition(self) -> str:
+        """All of them, in Prometheus' text format."""
+        return generate_latest(self.registry).decode()
 
     def close(self) -> None:
         """Stop serving them."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        close_http(self._server)
 
     def watch_queue(self, queued_images: Callable[[], int]) -> None:
         """Ask for the length of the queue whenever it is wanted."""
@@ -102,3 +102,18 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> HistogramFamily:
         return HistogramFamily(name, text, labels, bounds, self.registry)
+
+
+def serve_http(registry: CollectorRegistry, host: str, port: int) -> WSGIServer:
+    """Serve a registry from a thread; raises OSError."""
+    try:
+        return start_http_server(port, host, registry)[0]
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}:{port} for metrics: {error.strerror} (--metrics-port)") from error
+
+
+def close_http(server: WSGIServer | None) -> None:
+    """Stop serving, if it ever began."""
+    if server is not None:
+        server.shutdown()
+        server.server_close()

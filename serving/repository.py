@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import NoModelError, VersionRefusedError
@@ -23,6 +23,9 @@ from serving.session import Session
 log = logging.getLogger(__name__)
 
 NO_MODEL_RETRY_S = 1.0
+
+GATE_LOOK_S = 0.1
+"""While a version waits at the gate: how often CURRENT is looked at, since it may name another one by then."""
 
 R = TypeVar("R")
 
@@ -36,6 +39,8 @@ class Refusal:
     generation: int
     """0 where CURRENT itself could not be read."""
     reason: str
+    sha256: str = ""
+    """Of the version's manifest, as CURRENT says; empty where CURRENT itself could not be read."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +53,21 @@ class Loaded:
     """When it began to answer, seconds since 1970."""
 
 
+class SwapGate(Protocol):
+    """What a version passes before it answers, where several processes swap together."""
+
+    async def wait(self, current: Current, /) -> None:
+        """Return when what CURRENT names, loaded and proved, may answer."""
+
+    def refused(self, refusal: Refusal, /) -> None:
+        """Is told of what this process does not serve."""
+
+
 class Repository:
     """The newest good version of one model, loaded.
 
     `load` makes a session of a version and proves it; it runs in a thread. `on_swap` and `on_refusal` are told of
-    what became of CURRENT.
+    what became of CURRENT. With a `gate`, a version waits there before it answers.
     """
 
     def __init__(
@@ -61,13 +76,15 @@ class Repository:
         load: Callable[[Version], Session],
         on_swap: Callable[[Loaded], None] = lambda _: None,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
+        gate: SwapGate | None = None,
     ) -> None:
         self._directory = directory
         self._load = load
         self._on_swap = on_swap
         self._on_refusal = on_refusal
+        self._gate = gate
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="load")  # of its own: nothing else may delay a swap
-        self._seen: bytes | None = None
+        self._seen: object = None
         self._has_looked = False
         self._loaded: Loaded | None = None
         self.refusal: Refusal | None = None
@@ -123,15 +140,31 @@ class Repository:
         current = Current()
         try:
             current = parse_current(content)
-            if self._loaded is None or current.sha256 != self._loaded.current.sha256:
-                session = await self._in_thread(partial(self._prepare, current))
+            is_new = self._loaded is None or current.sha256 != self._loaded.current.sha256
+            session = await self._in_thread(partial(self._prepare, current)) if is_new else None
+            if self._gate and not await self._passes(self._gate, current, content):
+                self._seen = object()  # equal to nothing: whatever stands there is followed anew
+                return
+            if session:
                 self._swap(Loaded(session, current, time.time()))
             self.refusal = None
         except VersionRefusedError as error:
-            self._refuse(Refusal(current.version, current.generation, str(error)))
+            self._refuse(Refusal(current.version, current.generation, str(error), current.sha256))
         except Exception as error:
             log.exception("loading version %d failed", current.version)
-            self._refuse(Refusal(current.version, current.generation, f"loading failed: {type(error).__name__}"))
+            reason = f"loading failed: {type(error).__name__}"
+            self._refuse(Refusal(current.version, current.generation, reason, current.sha256))
+
+    async def _passes(self, gate: SwapGate, current: Current, content: bytes) -> bool:
+        """Wait at the gate; False when CURRENT changes meanwhile, which some may have seen and others not."""
+        waits = asyncio.ensure_future(gate.wait(current))
+        try:
+            while not (await asyncio.wait({waits}, timeout=GATE_LOOK_S))[0]:
+                if await self._in_thread(self._read_current) != content:
+                    return False
+            return True
+        finally:
+            waits.cancel()
 
     def _prepare(self, current: Current) -> Session:
         return self._load(read_version(self._directory, current))

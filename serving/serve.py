@@ -1,4 +1,4 @@
-"""`python -m serving serve`: one server, from its settings to its exit code."""
+"""`python -m serving serve`: one server, or several behind a port, from the settings to the exit code."""
 
 import argparse
 import asyncio
@@ -12,8 +12,9 @@ import uvloop
 
 from serving import logs
 from serving.config import Settings, add_arguments
-from serving.errors import ProviderError, SettingsError
+from serving.errors import ProviderError, SettingsError, WorkerError
 from serving.server import Server
+from serving.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     except SettingsError as error:
         print(f"serving: {error}", file=sys.stderr)
         return 2
-    except (ProviderError, OSError) as error:
+    except (ProviderError, WorkerError, OSError) as error:
         log.critical("%s", error)
         return 1
     return 0
@@ -52,7 +53,7 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    server = Server(settings)
+    server = Server(settings) if settings.workers == 1 else Supervisor(settings)
     await server.start()
     gc.collect()
     gc.freeze()  # what is here now stays: the collector need not look at it again and again

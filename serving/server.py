@@ -15,7 +15,7 @@ from serving.digits import DigitService
 from serving.manifest import Version
 from serving.metrics import Metrics
 from serving.pixels import Images, PngDecoder
-from serving.repository import Loaded, Repository
+from serving.repository import Loaded, Refusal, Repository, SwapGate
 from serving.session import CPU, Answers, Session, execution_provider
 from serving.transport.grpcio import GrpcioTransport
 
@@ -28,14 +28,18 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """A server, built from settings: `start`, then `drain`. Raises ProviderError when it cannot run as they say."""
+    """A server, built from settings: `start`, then `drain`. Raises ProviderError when it cannot run as they say.
 
-    def __init__(self, settings: Settings) -> None:
+    `gate` is what one of several workers passes before it swaps.
+    """
+
+    def __init__(self, settings: Settings, gate: SwapGate | None = None) -> None:
         self._settings = settings
+        self._gate = gate
         self._provider = execution_provider(settings.provider)
         self._metrics = Metrics()
         self._repository = Repository(
-            settings.repository / settings.model, self._load, self._swapped, self._metrics.version_refused
+            settings.repository / settings.model, self._load, self._swapped, self._refused, gate
         )
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
         self._batcher = batcher = Batcher[Session, Answers](
@@ -60,7 +64,9 @@ class Server:
         self._metrics.watch_queue(lambda: batcher.queued_images)
         self._tracing = _tracing(settings.otlp_endpoint)
         self._calls = Calls(self._metrics.call_answered, self._tracing.trace if self._tracing else None)
-        self._transport = GrpcioTransport([service], self._calls, max_message_bytes=settings.max_message_bytes)
+        self._transport = GrpcioTransport(
+            [service], self._calls, max_message_bytes=settings.max_message_bytes, shares_port=gate is not None
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.metrics_port: int | None = None
@@ -69,6 +75,9 @@ class Server:
         """Listen, load what CURRENT names and go on watching it; raises OSError where the port cannot be had."""
         if self._settings.metrics_port is not None:
             self.metrics_port = self._metrics.start(self._settings.host, self._settings.metrics_port)
+        await self._transport.set_serving(False)
+        if self._gate:  # the port has callers already: once it listens it must have an answer
+            await self._repository.refresh()
         self.port = await self._transport.start(self._settings.host, self._settings.port)
         await self._repository.refresh()
         self._spawn(self._repository.watch(self._settings.poll_ms / 1000))
@@ -97,6 +106,10 @@ class Server:
         self._metrics.close()
         log.info("stopped")
 
+    def exposition(self) -> str:
+        """All metrics, in Prometheus' text format."""
+        return self._metrics.exposition()
+
     def _load(self, version: Version) -> Session:
         session = Session(version, provider=self._provider, threads=self._settings.threads)
         session.check_known_answers(version.known_answers)
@@ -107,6 +120,11 @@ class Server:
         self._batcher.start_pace(loaded.session.run_s)
         self._metrics.version_swapped(loaded)
         self._spawn(self._transport.set_serving(True))
+
+    def _refused(self, refusal: Refusal) -> None:
+        self._metrics.version_refused(refusal)
+        if self._gate:
+            self._gate.refused(refusal)
 
     async def _run(self, session: Session, images: Images) -> tuple[Answers, float]:
         return await asyncio.get_running_loop().run_in_executor(self._pool, session.timed_run, images)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 START_S = 30.0
@@ -22,6 +23,7 @@ class ServerProcess:
 
     process: "subprocess.Popen[str]"
     address: str
+    metrics_port: int | None
     log: Path
 
     def terminate(self) -> int:
@@ -58,12 +60,13 @@ def server_process(repository: Path, log: Path, *arguments: str, **environment: 
         ) as process,
     ):
         try:
-            yield ServerProcess(process, _address(process, log), log)
+            listening = _listening(process, log)
+            yield ServerProcess(process, listening["address"], listening["metrics_port"], log)
         finally:
             process.kill()
 
 
-def _address(process: "subprocess.Popen[str]", log: Path) -> str:
+def _listening(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
     """Wait for the one line that says where the server listens."""
     if process.stdout is None:
         raise AssertionError("the server was started without a pipe")
@@ -71,4 +74,5 @@ def _address(process: "subprocess.Popen[str]", log: Path) -> str:
     line = process.stdout.readline() if ready else ""
     if not line:
         raise AssertionError(f"the server did not start within {START_S:g} s: {log.read_text()}")
-    return str(json.loads(line)["address"])
+    listening: dict[str, Any] = json.loads(line)
+    return listening

@@ -18,14 +18,19 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class GrpcioTransport:
-    """Serves services, health and reflection on one port."""
+    """Serves services, health and reflection on one port, which other processes listen on too if `shares_port`.
 
-    def __init__(self, services: Sequence[Service], calls: Calls, *, max_message_bytes: int) -> None:
+    Health knows of nothing until `set_serving` tells it.
+    """
+
+    def __init__(
+        self, services: Sequence[Service], calls: Calls, *, max_message_bytes: int, shares_port: bool = False
+    ) -> None:
         self._calls = calls
         self._names = [service.descriptor.full_name for service in services]
         self._server = grpc.aio.server(
             options=[
-                ("grpc.so_reuseport", 0),  # else two servers could share a port unnoticed
+                ("grpc.so_reuseport", int(shares_port)),  # else two servers could share a port unnoticed
                 ("grpc.max_receive_message_length", max_message_bytes),
             ],
         )
@@ -41,7 +46,6 @@ class GrpcioTransport:
 
         Raises OSError.
         """
-        await self.set_serving(False)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             port = self._server.add_insecure_port(address)

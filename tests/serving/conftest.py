@@ -92,7 +92,7 @@ def served(publisher: Publisher, tmp_path: Path) -> Iterator[ServerProcess]:
     """The server program itself, serving version 1."""
     publisher.publish(1)
     with server_process(
-        publisher.root, tmp_path / "server.log", "--poll-ms", "20", "--drain-linger-s", "0.1"
+        publisher.root, tmp_path / "server.log", "--poll-ms", "20", "--drain-linger-s", "0.3"
     ) as process:
         yield process
 

@@ -1,5 +1,6 @@
 """Following CURRENT: what is good is loaded, what is not never touches what answers."""
 
+import asyncio
 import gc
 import weakref
 from collections.abc import Callable
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import NoModelError, VersionRefusedError
 from serving.manifest import Version
-from serving.repository import Loaded, Repository
+from serving.repository import Loaded, Refusal, Repository
 from serving.session import CPU, Session
 from tests.serving.conftest import Publisher
 
@@ -205,3 +207,60 @@ async def test_a_repository_that_goes_away_and_comes_back_is_followed_again(
     await repository.refresh()
     assert repository.loaded.current.version == 2
     assert repository.refusal is None
+
+
+class SlowGate:
+    """Lets a version in when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[int] = []
+        self.opened = asyncio.Event()
+
+    async def wait(self, current: Current) -> None:
+        """Note which version waits, and wait."""
+        self.waiting.append(current.version)
+        await self.opened.wait()
+
+    def refused(self, refusal: Refusal) -> None:
+        """Nothing to do."""
+
+
+@pytest.fixture
+async def at_the_gate(publisher: Publisher, loader: Loader) -> tuple[Repository, SlowGate, asyncio.Task[None]]:
+    """A repository that serves version 1, whose version 2 is loaded and waits at the gate."""
+    gate = SlowGate()
+    repository = Repository(publisher.model.directory, loader, gate=gate)
+    gate.opened.set()
+    publisher.publish(1)
+    await repository.refresh()
+    gate.opened.clear()
+    publisher.publish(2)
+    refreshing = asyncio.create_task(repository.refresh())
+    while gate.waiting != [1, 2]:
+        await asyncio.sleep(0.01)
+    return repository, gate, refreshing
+
+
+async def test_a_version_waits_at_the_gate_until_it_opens(
+    at_the_gate: tuple[Repository, SlowGate, asyncio.Task[None]],
+) -> None:
+    """The old one answers meanwhile."""
+    repository, gate, refreshing = at_the_gate
+    assert repository.loaded.current.version == 1
+    gate.opened.set()
+    await refreshing
+    assert repository.loaded.current.version == 2
+
+
+async def test_a_version_leaves_the_gate_when_current_names_another_one(
+    at_the_gate: tuple[Repository, SlowGate, asyncio.Task[None]], publisher: Publisher
+) -> None:
+    """Else it would wait for processes that have only seen the newer one; the next look follows that."""
+    repository, gate, refreshing = at_the_gate
+    publisher.publish(1)
+    await refreshing
+    assert repository.loaded.current.generation == 1
+    gate.opened.set()
+    publisher.publish(2)
+    await repository.refresh()
+    assert repository.loaded.current.generation == 4

@@ -1,0 +1,123 @@
+"""`python -m serving.worker FD`: one of several servers behind a port, started by the supervisor, which FD leads to.
+
+It does what a single server does, but swaps when the supervisor says so, and drains when that is gone.
+"""
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import uvloop
+
+from protos.artifact.v1.manifest_pb2 import Current
+from serving import logs
+from serving.config import Settings
+from serving.errors import ProviderError
+from serving.gate import Change, State
+from serving.link import Link
+from serving.repository import Refusal
+from serving.server import Server
+
+
+class SupervisorGate:
+    """The gate as a worker sees it. Until `close`, whoever comes goes through at once: nobody has seen this worker."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._is_closed = False
+        self._waiting: tuple[Change, asyncio.Future[None]] | None = None
+
+    async def wait(self, current: Current) -> None:
+        """Say that what CURRENT names is ready; return when it may swap."""
+        change = Change(current.sha256, current.generation)
+        if not self._is_closed:
+            self._tell(State.SERVES, change)
+            return
+        opened = asyncio.get_running_loop().create_future()
+        self._waiting = change, opened
+        self._tell(State.READY, change)
+        await opened
+
+    def refused(self, refusal: Refusal) -> None:
+        """Say that what CURRENT names is not served here."""
+        self._tell(State.REFUSED, Change(refusal.sha256, refusal.generation))
+
+    def close(self) -> None:
+        """From now on wait for the supervisor."""
+        self._is_closed = True
+
+    def open(self, change: Change) -> None:
+        """Let a change through, if it still waits."""
+        if self._waiting and self._waiting[0] == change and not self._waiting[1].done():
+            self._waiting[1].set_result(None)
+
+    def _tell(self, state: State, change: Change) -> None:
+        self._link.send(state=state, change=change)
+
+
+def main(descriptor: int) -> int:
+    """Serve until the supervisor says otherwise; 0 after a drain, 1 when it cannot start."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_work(socket.socket(fileno=descriptor)))
+
+
+async def _work(end: socket.socket) -> int:
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    link = await Link.over(end)
+    messages = link.messages()
+    first = await anext(messages, None)
+    if first is None:
+        return 0
+    settings = Settings.model_validate_json(first["settings"])
+    logs.set_up(settings.log_level, settings.log_format, first["worker"])
+    gate = SupervisorGate(link)
+    try:
+        server = Server(settings, gate)
+        listening = asyncio.create_task(_listen(messages, link, server, gate, stop))
+        await server.start()
+    except (ProviderError, OSError) as error:
+        link.send(fault=str(error))
+        await link.close()
+        return 1
+    gate.close()
+    gc.collect()
+    gc.freeze()  # as in serve.py
+    link.send(listens=True)
+    await stop.wait()
+    await server.drain()
+    listening.cancel()
+    return 0
+
+
+async def _listen(
+    messages: AsyncIterator[dict[str, Any]], link: Link, server: Server, gate: SupervisorGate, stop: asyncio.Event
+) -> None:
+    """Do what the supervisor says; when it says nothing more, stop."""
+    answers: set[asyncio.Task[None]] = set()
+    try:
+        async for message in messages:
+            match message:
+                case {"swap": [sha256, generation]}:
+                    gate.open(Change(sha256, generation))
+                case {"scrape": number}:
+                    answer = asyncio.create_task(_answer_scrape(link, server, number))
+                    answers.add(answer)
+                    answer.add_done_callback(answers.discard)
+                case {"drain": True}:
+                    stop.set()
+    finally:
+        stop.set()
+
+
+async def _answer_scrape(link: Link, server: Server, number: int) -> None:
+    link.send(scrape=number, exposition=await asyncio.to_thread(server.exposition))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
