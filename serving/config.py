@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serving.errors import SettingsError
+from serving.repository import WORDS
 from serving.session import Provider
 
 PREFIX = "SERVING_"
@@ -22,6 +23,10 @@ class Settings(BaseModel):
 
     repository: Path = Field(Path("model_repository"), description="the model repository, a folder; it is only read")
     model: str = Field("digits", pattern=r"^[A-Za-z0-9_-]+$", description="the model in it to serve")
+    versions: str = Field(
+        "current",
+        description="the versions that answer by number: current (always does), previous and numbers, with commas",
+    )
     host: str = Field("127.0.0.1", min_length=1, description="the address to listen on; 0.0.0.0 for every interface")
     port: int = Field(50051, ge=0, le=65535, description="the port to listen on; 0 takes a free one and prints it")
     metrics_port: int | None = Field(
@@ -39,6 +44,16 @@ class Settings(BaseModel):
         0.5, ge=0, le=60, description="seconds that new calls find an open port and a refusal"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged, to stderr")
+
+    @field_validator("versions")
+    @classmethod
+    def _are_versions(cls, versions: str) -> str:
+        words = [word.strip() for word in versions.split(",")]
+        if not all(word in WORDS or (word.isdecimal() and 1 <= int(word) < 2**31) for word in words):
+            raise ValueError(
+                "expected current, previous and numbers from 1 upwards, with commas between, such as current,previous,3"
+            )
+        return ",".join(words)
 
     @model_validator(mode="after")
     def _queue_holds_a_call(self) -> Self:
@@ -86,5 +101,7 @@ def _describe(fault: Any, arguments: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
         hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
         return f"{shown}: there is no such setting{hint}"
-    expected = fault["msg"][0].lower() + fault["msg"][1:]
+    expected = (
+        str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"][0].lower() + fault["msg"][1:]
+    )
     return f"{shown}: {expected}, came {fault['input']!r}"

@@ -43,7 +43,8 @@ class DigitService:
 
     async def classify(self, request: ClassifyRequest, call: Call) -> ClassifyResponse:
         """Classify the images of one call."""
-        images = await self._images(request, self._repository.loaded.session)
+        session = self._repository.session(request.model_version)
+        images = await self._images(request, session)
         answers, timing = await self._batcher.submit(images, call.deadline)
         call.trailers.append((TIMING, str(timing)))
         return ClassifyResponse(
@@ -54,9 +55,9 @@ class DigitService:
             provider=answers.session.provider,
         )
 
-    async def get_model(self, _request: GetModelRequest, _call: Call) -> GetModelResponse:
-        """Describe the model version that answers now."""
-        loaded = self._repository.loaded
+    async def get_model(self, request: GetModelRequest, _call: Call) -> GetModelResponse:
+        """Describe the model version that answers now, or the one that the request names."""
+        loaded = self._repository.find(request.model_version)
         manifest = loaded.session.manifest
         height, width = loaded.session.image_shape
         since = Timestamp()
@@ -74,6 +75,7 @@ class DigitService:
             created=manifest.created,
             loaded=since,
             refusal=_refusal(self._repository.refusal),
+            loaded_versions=self._repository.loaded_versions,
         )
 
     async def _images(self, request: ClassifyRequest, session: Session) -> Images:

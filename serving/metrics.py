@@ -16,7 +16,8 @@ from prometheus_client import (
     start_http_server,
 )
 
-from serving.repository import Loaded, Refusal
+from serving.loaded import Loaded
+from serving.repository import Refusal
 
 SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 IMAGES = tuple(2.0**power for power in range(17))

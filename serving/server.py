@@ -11,10 +11,11 @@ from serving.call import Calls
 from serving.config import Settings
 from serving.digits import DigitService
 from serving.errors import UnavailableError
+from serving.loaded import Loaded
 from serving.manifest import Version
 from serving.metrics import Metrics
 from serving.pixels import Images, PngDecoder
-from serving.repository import Loaded, Repository
+from serving.repository import Repository
 from serving.session import CPU, Answers, Session, execution_provider
 from serving.transport.grpcio import GrpcioTransport
 
@@ -31,7 +32,11 @@ class Server:
         self._provider = execution_provider(settings.provider)
         self._metrics = Metrics()
         self._repository = Repository(
-            settings.repository / settings.model, self._load, self._swapped, self._metrics.version_refused
+            settings.repository / settings.model,
+            self._load,
+            self._swapped,
+            self._metrics.version_refused,
+            versions=settings.versions.split(","),
         )
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
         batcher = Batcher(

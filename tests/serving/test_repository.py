@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from serving.errors import NoModelError, VersionRefusedError
+from serving.loaded import Loaded
 from serving.manifest import Version
-from serving.repository import Loaded, Repository
+from serving.repository import Repository
 from serving.session import CPU, Session
 from tests.serving.conftest import Publisher
 
