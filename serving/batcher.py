@@ -47,21 +47,23 @@ class Observer(Protocol):
         """The model answered a batch."""
 
 
+S = TypeVar("S")
 T = TypeVar("T", bound=Answers)
 
 
-class Batcher(Generic[T]):
+class Batcher(Generic[S, T]):
     """Runs batches with `run`, at most `concurrent_runs` of them at once.
 
-    `run` takes images, uint8 (image, row, column), and gives one answer an image. A call's images stay together, so
-    all its answers come from one run. A batch has images of one size only. When nobody waits and a worker is idle, an
-    interactive call that is known to be quick is run by `run_now` where it arrives, if there is a `run_now`.
+    `run` takes a session and images, uint8 (image, row, column), and gives one answer an image. A call's images stay
+    together, so all its answers come from one run. A batch has calls of one session only. When nobody waits and a
+    worker is idle, an interactive call that is known to be quick is run by `run_now` where it arrives, if there is a
+    `run_now`.
     """
 
     def __init__(
         self,
-        run: Callable[[Images], Awaitable[T]],
-        run_now: Callable[[Images], T] | None,
+        run: Callable[[S, Images], Awaitable[T]],
+        run_now: Callable[[S, Images], T] | None,
         observer: Observer,
         *,
         max_batch_images: int,
@@ -76,8 +78,8 @@ class Batcher(Generic[T]):
         self._max_queue_images = max_queue_images
         self._concurrent_runs = self._idle_workers = concurrent_runs
         self._clock = clock
-        self._interactive = Queue[T]()
-        self._bulk = Queue[T]()
+        self._interactive = Queue[S, T]()
+        self._bulk = Queue[S, T]()
         self._is_waking = False
         self._passed_over = 0
         self._running_images = 0
@@ -89,8 +91,8 @@ class Batcher(Generic[T]):
         """The images that wait for a run."""
         return self._interactive.image_count + self._bulk.image_count
 
-    async def submit(self, images: Images, deadline: float | None = None) -> tuple[T, Timing]:
-        """The answers for `images`, in their order, and where their time went.
+    async def submit(self, session: S, images: Images, deadline: float | None = None) -> tuple[T, Timing]:
+        """The answers of `session` for `images`, in their order, and where their time went.
 
         Raises OverloadedError at once when the queue is full, or when `deadline` (seconds on the clock) cannot be met
         at the pace of the last batches; DeadlineError when it has passed. Cancelling the caller's task takes the images
@@ -101,10 +103,10 @@ class Batcher(Generic[T]):
             raise DeadlineError("the deadline had passed when the call arrived")
         is_interactive = len(images) <= INTERACTIVE_IMAGES
         if is_interactive and self._run_now and self._may_run_at_once(images):
-            return self._answer_now(self._run_now, images, arrived)
+            return self._answer_now(self._run_now, session, images, arrived)
         queue = self._interactive if is_interactive else self._bulk
         self._admit(images, queue, deadline, arrived)
-        call = Waiting[T](images, deadline, arrived, asyncio.get_running_loop().create_future())
+        call = Waiting[S, T](session, images, deadline, arrived, asyncio.get_running_loop().create_future())
         queue.join(call)
         self._wake()
         try:
@@ -116,14 +118,16 @@ class Batcher(Generic[T]):
         is_idle = self._idle_workers and not self.queued_images
         return bool(is_idle) and self._pace.is_quick(len(images), INLINE_S)
 
-    def _answer_now(self, run_now: Callable[[Images], T], images: Images, arrived: float) -> tuple[T, Timing]:
-        answers = run_now(images)
+    def _answer_now(
+        self, run_now: Callable[[S, Images], T], session: S, images: Images, arrived: float
+    ) -> tuple[T, Timing]:
+        answers = run_now(session, images)
         timing = Timing(0.0, self._clock() - arrived, len(images))
         self._batch_ran(timing)
         self._observer.call_waited(0.0)
         return answers, timing
 
-    def _admit(self, images: Images, queue: Queue[T], deadline: float | None, now: float) -> None:
+    def _admit(self, images: Images, queue: Queue[S, T], deadline: float | None, now: float) -> None:
         if self.queued_images + len(images) > self._max_queue_images:
             raise OverloadedError(
                 f"the queue is full: it holds {self.queued_images} of at most {self._max_queue_images} images",
@@ -168,7 +172,7 @@ class Batcher(Generic[T]):
             self._idle_workers += 1
             self._wake()
 
-    def _next_batch(self) -> list[Waiting[T]]:
+    def _next_batch(self) -> list[Waiting[S, T]]:
         """As many calls as fit and as are this worker's share, each queue in its order.
 
         A batch that begins with interactive calls takes no bulk calls: they would wait for those too. Calls that nobody
@@ -178,14 +182,14 @@ class Batcher(Generic[T]):
         queues = [self._interactive, self._bulk]
         if self._passed_over >= PATIENCE_BATCHES:
             queues.reverse()
-        batch: list[Waiting[T]] = []
+        batch: list[Waiting[S, T]] = []
         image_count = 0
         for queue in queues:
             if batch and queue is self._bulk:
                 break
             while (call := queue.first) is not None:
                 fits = image_count < share and image_count + len(call.images) <= self._max_batch_images
-                if batch and not (fits and call.images.shape[1:] == batch[0].images.shape[1:]):
+                if batch and not (fits and call.session is batch[0].session):
                     break
                 queue.leave(call)
                 if self._is_waited_for(call):
@@ -195,17 +199,17 @@ class Batcher(Generic[T]):
         self._passed_over = self._passed_over + 1 if self._bulk.image_count and not has_bulk else 0
         return batch
 
-    def _is_waited_for(self, call: Waiting[T]) -> bool:
+    def _is_waited_for(self, call: Waiting[S, T]) -> bool:
         if call.deadline is not None and self._clock() >= call.deadline:
             call.fail(DeadlineError("the deadline passed while the call was queued"))
         return not call.answered.done()
 
-    async def _answer(self, batch: list[Waiting[T]]) -> None:
+    async def _answer(self, batch: list[Waiting[S, T]]) -> None:
         """Answer every call of the batch, one way or the other."""
         began = self._clock()
         try:
             images = batch[0].images if len(batch) == 1 else np.concatenate([call.images for call in batch])
-            answers = await self._run(images)
+            answers = await self._run(batch[0].session, images)
             timing = Timing(0.0, self._clock() - began, len(images))
             self._hand_out(batch, answers, began, timing)
         except ServingError as error:
@@ -220,7 +224,7 @@ class Batcher(Generic[T]):
         else:
             self._batch_ran(timing)
 
-    def _hand_out(self, batch: list[Waiting[T]], answers: T, began: float, ran: Timing) -> None:
+    def _hand_out(self, batch: list[Waiting[S, T]], answers: T, began: float, ran: Timing) -> None:
         """Give each call that still waits its own part of the answers."""
         start = 0
         for call in batch:
@@ -235,7 +239,7 @@ class Batcher(Generic[T]):
         self._pace.observe(timing.batch_images, timing.compute_s)
         self._observer.batch_ran(timing.batch_images, timing.compute_s)
 
-    async def _find_guilty(self, batch: list[Waiting[T]], error: Exception) -> None:
+    async def _find_guilty(self, batch: list[Waiting[S, T]], error: Exception) -> None:
         """After a batch failed: run its halves, so that one call's fault stays its own."""
         if len(batch) == 1:
             batch[0].fail(error)

@@ -28,7 +28,7 @@ class DigitService:
     def __init__(
         self,
         repository: Repository,
-        batcher: Batcher[Answers],
+        batcher: Batcher[Session, Answers],
         decoder: PngDecoder,
         *,
         max_image_count: int,
@@ -45,7 +45,7 @@ class DigitService:
         """Classify the images of one call."""
         session = self._repository.session(request.model_version)
         images = await self._images(request, session)
-        answers, timing = await self._batcher.submit(images, call.deadline)
+        answers, timing = await self._batcher.submit(session, images, call.deadline)
         call.trailers.append((TIMING, str(timing)))
         return ClassifyResponse(
             digits=answers.probabilities.argmax(axis=1).tolist(),

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 from serving.pixels import Images
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -27,9 +28,11 @@ class Timing:
 
 
 @dataclass(eq=False, slots=True)
-class Waiting(Generic[T]):
+class Waiting(Generic[S, T]):
     """A call that waits; `answered` is done when it is answered, has failed, or nobody waits for it any more."""
 
+    session: S
+    """What it was checked against, and what is to answer it."""
     images: Images
     deadline: float | None
     arrived: float
@@ -41,24 +44,24 @@ class Waiting(Generic[T]):
             self.answered.set_exception(error)
 
 
-class Queue(Generic[T]):
+class Queue(Generic[S, T]):
     """Calls in the order of their arrival, which may leave from anywhere."""
 
     def __init__(self) -> None:
-        self._calls: OrderedDict[Waiting[T], None] = OrderedDict()
+        self._calls: OrderedDict[Waiting[S, T], None] = OrderedDict()
         self.image_count = 0
 
     @property
-    def first(self) -> Waiting[T] | None:
+    def first(self) -> Waiting[S, T] | None:
         """Who waits longest."""
         return next(iter(self._calls), None)
 
-    def join(self, call: Waiting[T]) -> None:
+    def join(self, call: Waiting[S, T]) -> None:
         """Stand at the end."""
         self._calls[call] = None
         self.image_count += len(call.images)
 
-    def leave(self, call: Waiting[T]) -> None:
+    def leave(self, call: Waiting[S, T]) -> None:
         """Leave, if still there."""
         if call in self._calls:
             del self._calls[call]

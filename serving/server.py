@@ -10,7 +10,6 @@ from serving.batcher import Batcher
 from serving.call import Calls
 from serving.config import Settings
 from serving.digits import DigitService
-from serving.errors import UnavailableError
 from serving.loaded import Loaded
 from serving.manifest import Version
 from serving.metrics import Metrics
@@ -41,7 +40,7 @@ class Server:
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
         batcher = Batcher(
             self._run,
-            self._run_now if self._provider == CPU else None,
+            Session.run if self._provider == CPU else None,
             self._metrics,
             max_batch_images=settings.max_image_count,
             max_queue_images=settings.max_queue_images,
@@ -102,18 +101,8 @@ class Server:
         self._metrics.version_swapped(loaded)
         self._spawn(self._transport.set_serving(True))
 
-    async def _run(self, images: Images) -> Answers:
-        session = self._session_for(images)
+    async def _run(self, session: Session, images: Images) -> Answers:
         return await asyncio.get_running_loop().run_in_executor(self._pool, session.run, images)
-
-    def _run_now(self, images: Images) -> Answers:
-        return self._session_for(images).run(images)
-
-    def _session_for(self, images: Images) -> Session:
-        session = self._repository.loaded.session
-        if images.shape[1:] != session.image_shape:
-            raise UnavailableError("the model changed while the call waited; send it again", retry_after_s=0)
-        return session
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -28,25 +28,27 @@ class Model:
     def __init__(self, *, is_open: bool = True, bad: Sequence[int] = ()) -> None:
         self.before: Callable[[list[int]], object] = lambda _: None
         self.batches: list[list[int]] = []
+        self.sessions: list[object] = []
         self.bad = set(bad)
         self.gate = asyncio.Event()
         if is_open:
             self.gate.set()
 
-    async def run(self, images: Images) -> Answer:
+    async def run(self, session: object, images: Images) -> Answer:
         """Answer when the gate is open; fail when one of the images is bad."""
-        values = self._begin(images)
+        values = self._begin(session, images)
         await self.gate.wait()
         return self._end(images, values)
 
-    def run_now(self, images: Images) -> Answer:
+    def run_now(self, session: object, images: Images) -> Answer:
         """Answer at once."""
-        return self._end(images, self._begin(images))
+        return self._end(images, self._begin(session, images))
 
-    def _begin(self, images: Images) -> list[int]:
+    def _begin(self, session: object, images: Images) -> list[int]:
         values: list[int] = images[:, 0, 0].tolist()
         self.before(values)
         self.batches.append(values)
+        self.sessions.append(session)
         return values
 
     def _end(self, images: Images, values: list[int]) -> Answer:
@@ -59,11 +61,11 @@ class Answering:
     """A batcher of which only the answers are looked at."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        self.batcher: Batcher[Answer] = Batcher(*arguments, **settings)
+        self.batcher: Batcher[object, Answer] = Batcher(*arguments, **settings)
 
-    async def submit(self, images: Images, deadline: float | None = None) -> Answer:
+    async def submit(self, images: Images, deadline: float | None = None, *, session: object = None) -> Answer:
         """Submit, and leave the timing out."""
-        answers, _ = await self.batcher.submit(images, deadline)
+        answers, _ = await self.batcher.submit(session, images, deadline)
         return answers
 
 
@@ -150,18 +152,21 @@ async def test_a_batch_never_exceeds_its_limit_and_keeps_the_order() -> None:
     assert model.batches == [[0], [1, 2], [3, 4, 5, 6]]
 
 
-async def test_images_of_different_sizes_never_share_a_batch() -> None:
-    """After a swap to a model of another size, the queue may hold both."""
+async def test_calls_of_different_sessions_never_share_a_batch() -> None:
+    """The queue may hold both after a swap, or when calls name versions; each keeps the session it came with."""
     model = Model(is_open=False)
     batcher = make(model)
     first = await busy(model, batcher)
+    old, new = "old", "new"
     waiting = [
-        asyncio.create_task(batcher.submit(images)) for images in (pictures(1), pictures(2, size=3), pictures(3))
+        asyncio.create_task(batcher.submit(pictures(value), session=session))
+        for value, session in ((1, old), (2, old), (3, new), (4, old))
     ]
     await settle()
     model.gate.set()
     await asyncio.gather(first, *waiting)
-    assert model.batches == [[0], [1], [2], [3]]
+    assert model.batches == [[0], [1, 2], [3], [4]]
+    assert model.sessions == [None, old, new, old]
 
 
 async def test_what_is_known_to_be_quick_is_run_where_it_arrives_when_nobody_waits() -> None:
@@ -363,7 +368,7 @@ async def test_a_call_learns_where_its_time_went() -> None:
     model = Model(is_open=False)
     batcher = make(model, clock=clock)
     first = await busy(model, batcher)
-    waiting = asyncio.create_task(batcher.batcher.submit(pictures(1, 2)))
+    waiting = asyncio.create_task(batcher.batcher.submit(None, pictures(1, 2)))
     await settle()
     clock.now_s = 0.25
     model.before = lambda _: setattr(clock, "now_s", 0.75)
