@@ -77,15 +77,19 @@ async def test_twenty_swaps_under_load_fail_no_call(
     print(f"p99 without swaps {1000 * calm:.1f} ms, with 20 swaps {1000 * np.percentile(latencies_s, 99):.1f} ms")
 
 
-async def test_memory_is_flat_over_a_hundred_swaps(served: ServerProcess, publisher: Publisher) -> None:
-    """The old sessions are freed."""
-    async with AsyncDigitClient(served.address) as client:
-        for index in range(20):
-            await swap_to(publisher, client, 2 - index % 2)
-        before = resident_bytes(served.process.pid)
-        for index in range(100):
-            await swap_to(publisher, client, 2 - index % 2)
-        grown = resident_bytes(served.process.pid) - before
+@pytest.mark.parametrize("versions", ["current", "current,previous"])
+async def test_memory_is_flat_over_a_hundred_swaps(publisher: Publisher, tmp_path: Path, versions: str) -> None:
+    """Sessions that are not wanted any more are freed, with one version loaded and with two."""
+    publisher.publish(1)
+    options = ("--provider", "cpu", "--poll-ms", "20", "--versions", versions)
+    with server_process(publisher.root, tmp_path / "log", *options) as server:
+        async with AsyncDigitClient(server.address) as client:
+            for index in range(30):
+                await swap_to(publisher, client, 1 + (index + 1) % 3)
+            before = resident_bytes(server.process.pid)
+            for index in range(100):
+                await swap_to(publisher, client, 1 + (index + 1) % 3)
+            grown = resident_bytes(server.process.pid) - before
     assert grown < 20 * 2**20, f"grew by {grown / 2**20:.1f} MiB"
 
 
