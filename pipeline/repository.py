@@ -149,7 +149,7 @@ class ModelRepository:
             os.truncate(path, len(whole))
 
     def _append_history(self, event: str, current: Current) -> None:
-        entry = HistoryEntry(event=event, version=current.version, generation=current.generation)
+        entry = HistoryEntry(event=event, version=current.version, generation=current.generation, sha256=current.sha256)
         entry.time.GetCurrentTime()
         with (self.directory / HISTORY).open("ab") as file:
             file.write(to_json(entry, indent=None))

@@ -59,7 +59,7 @@ class Classifications:
 
 @dataclass(frozen=True)
 class Model:
-    """The model version that answers now."""
+    """One loaded model version."""
 
     name: str
     version: int
@@ -73,6 +73,8 @@ class Model:
     """The share of test images that the pipeline found it to label rightly, [0, 1]."""
     refusal: str
     """Why the newest version is not the one that answers; empty when it is."""
+    loaded_versions: tuple[int, ...]
+    """Every version that answers calls which name it."""
 
 
 class DigitClient:
@@ -84,17 +86,26 @@ class DigitClient:
         self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
         self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
 
-    def classify(self, images: ArrayLike, *, timeout_s: float | None = None) -> Classifications:
-        """Classify uint8 images (image, row, column), or one image (row, column); 0 is background, 255 ink."""
-        return _classifications(self._call(self._classify, _pixels_request(images), timeout_s))
+    def classify(
+        self, images: ArrayLike, *, model_version: int | None = None, timeout_s: float | None = None
+    ) -> Classifications:
+        """Classify uint8 images (image, row, column), or one image (row, column); 0 is background, 255 ink.
 
-    def classify_png(self, files: Sequence[bytes], *, timeout_s: float | None = None) -> Classifications:
+        `model_version` names a version that the server has loaded; None takes the current one.
+        """
+        request = _pixels_request(images, model_version)
+        return _classifications(self._call(self._classify, request, timeout_s))
+
+    def classify_png(
+        self, files: Sequence[bytes], *, model_version: int | None = None, timeout_s: float | None = None
+    ) -> Classifications:
         """Classify the contents of PNG files, each of the model's size."""
-        return _classifications(self._call(self._classify, ClassifyRequest(encoded_images=files), timeout_s))
+        request = ClassifyRequest(encoded_images=files, model_version=model_version)
+        return _classifications(self._call(self._classify, request, timeout_s))
 
-    def model(self, *, timeout_s: float | None = None) -> Model:
-        """Describe the model version that answers now."""
-        return _model(self._call(self._get_model, GetModelRequest(), timeout_s))
+    def model(self, *, model_version: int | None = None, timeout_s: float | None = None) -> Model:
+        """Describe the model version that answers now, or the one that `model_version` names."""
+        return _model(self._call(self._get_model, GetModelRequest(model_version=model_version), timeout_s))
 
     def wait_until_serving(self, within_s: float) -> Model:
         """Wait for a server that has a model; raises what it last said when that takes more than `within_s` seconds."""
@@ -133,17 +144,26 @@ class AsyncDigitClient:
         self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
         self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
 
-    async def classify(self, images: ArrayLike, *, timeout_s: float | None = None) -> Classifications:
-        """Classify uint8 images (image, row, column), or one image (row, column); 0 is background, 255 ink."""
-        return _classifications(await self._call(self._classify, _pixels_request(images), timeout_s))
+    async def classify(
+        self, images: ArrayLike, *, model_version: int | None = None, timeout_s: float | None = None
+    ) -> Classifications:
+        """Classify uint8 images (image, row, column), or one image (row, column); 0 is background, 255 ink.
 
-    async def classify_png(self, files: Sequence[bytes], *, timeout_s: float | None = None) -> Classifications:
+        `model_version` names a version that the server has loaded; None takes the current one.
+        """
+        request = _pixels_request(images, model_version)
+        return _classifications(await self._call(self._classify, request, timeout_s))
+
+    async def classify_png(
+        self, files: Sequence[bytes], *, model_version: int | None = None, timeout_s: float | None = None
+    ) -> Classifications:
         """Classify the contents of PNG files, each of the model's size."""
-        return _classifications(await self._call(self._classify, ClassifyRequest(encoded_images=files), timeout_s))
+        request = ClassifyRequest(encoded_images=files, model_version=model_version)
+        return _classifications(await self._call(self._classify, request, timeout_s))
 
-    async def model(self, *, timeout_s: float | None = None) -> Model:
-        """Describe the model version that answers now."""
-        return _model(await self._call(self._get_model, GetModelRequest(), timeout_s))
+    async def model(self, *, model_version: int | None = None, timeout_s: float | None = None) -> Model:
+        """Describe the model version that answers now, or the one that `model_version` names."""
+        return _model(await self._call(self._get_model, GetModelRequest(model_version=model_version), timeout_s))
 
     async def wait_until_serving(self, within_s: float) -> Model:
         """Wait for a server that has a model; raises what it last said when that takes more than `within_s` seconds."""
@@ -179,14 +199,14 @@ def _method(channel: Any, name: str, request: type[Request], response: type[Resp
     )
 
 
-def _pixels_request(images: ArrayLike) -> ClassifyRequest:
+def _pixels_request(images: ArrayLike, model_version: int | None) -> ClassifyRequest:
     pixels = np.asarray(images)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
         raise ValueError(
             f"images: came {pixels.dtype} of shape {pixels.shape}, expected uint8 (image, row, column), [0, 255]"
         )
     image_count = 1 if pixels.ndim == 2 else len(pixels)
-    return ClassifyRequest(image_count=image_count, pixels=pixels.tobytes())
+    return ClassifyRequest(image_count=image_count, pixels=pixels.tobytes(), model_version=model_version)
 
 
 def _classifications(response: ClassifyResponse) -> Classifications:
@@ -211,6 +231,7 @@ def _model(response: GetModelResponse) -> Model:
         max_image_count=response.max_image_count,
         accuracy=response.accuracy,
         refusal=response.refusal.reason,
+        loaded_versions=tuple(response.loaded_versions),
     )
 
 

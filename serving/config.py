@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serving.errors import SettingsError
 from serving.logs import Format
+from serving.repository import WORDS
 from serving.session import Provider
 
 PREFIX = "SERVING_"
@@ -23,6 +24,10 @@ class Settings(BaseModel):
 
     repository: Path = Field(Path("model_repository"), description="the model repository, a folder; it is only read")
     model: str = Field("digits", pattern=r"^[A-Za-z0-9_-]+$", description="the model in it to serve")
+    versions: str = Field(
+        "current",
+        description="the versions that answer by number: current (always does), previous and numbers, with commas",
+    )
     host: str = Field("127.0.0.1", min_length=1, description="the address to listen on; 0.0.0.0 for every interface")
     port: int = Field(50051, ge=0, le=65535, description="the port to listen on; 0 takes a free one and prints it")
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
@@ -56,6 +61,16 @@ class Settings(BaseModel):
         pattern=r"^https?://[^/\s]+/?$",
         description="where traces go, by OTLP over gRPC, such as http://localhost:4317; none unless it is set",
     )
+
+    @field_validator("versions")
+    @classmethod
+    def _are_versions(cls, versions: str) -> str:
+        words = [word.strip() for word in versions.split(",")]
+        if not all(word in WORDS or (word.isdecimal() and 1 <= int(word) < 2**31) for word in words):
+            raise ValueError(
+                "expected current, previous and numbers from 1 upwards, with commas between, such as current,previous,3"
+            )
+        return ",".join(words)
 
     @model_validator(mode="after")
     def _queue_holds_a_call(self) -> Self:
@@ -103,5 +118,7 @@ def _describe(fault: Any, arguments: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(name, Settings.model_fields, n=1)
         hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
         return f"{shown}: there is no such setting{hint}"
-    expected = fault["msg"][0].lower() + fault["msg"][1:]
+    expected = (
+        str(fault["ctx"]["error"]) if fault["type"] == "value_error" else fault["msg"][0].lower() + fault["msg"][1:]
+    )
     return f"{shown}: {expected}, came {fault['input']!r}"

@@ -45,7 +45,7 @@ class DigitService:
 
     async def classify(self, request: ClassifyRequest, call: Call) -> ClassifyResponse:
         """Classify the images of one call."""
-        session = self._repository.loaded.session
+        session = self._repository.session(request.model_version)
         images = await self._images(request, session)
         call.facts["image_count"] = len(images)
         call.facts["model_version"] = session.manifest.version
@@ -60,9 +60,9 @@ class DigitService:
         call.trailers.append((TIMING, _describe(timing, call)))
         return response
 
-    async def get_model(self, _request: GetModelRequest, _call: Call) -> GetModelResponse:
-        """Describe the model version that answers now."""
-        loaded = self._repository.loaded
+    async def get_model(self, request: GetModelRequest, _call: Call) -> GetModelResponse:
+        """Describe the model version that answers now, or the one that the request names."""
+        loaded = self._repository.find(request.model_version)
         manifest = loaded.session.manifest
         height, width = loaded.session.image_shape
         since = Timestamp()
@@ -80,6 +80,7 @@ class DigitService:
             created=manifest.created,
             loaded=since,
             refusal=_refusal(self._repository.refusal),
+            loaded_versions=self._repository.loaded_versions,
         )
 
     async def _images(self, request: ClassifyRequest, session: Session) -> Images:

@@ -3,6 +3,7 @@
 Exception
 ├── ServingError                what a caller sees; the client raises the same classes
 │   ├── InvalidRequestError     the request itself is wrong
+│   ├── UnknownVersionError     the version that the request names is not loaded
 │   ├── UnavailableError        try again, here or elsewhere
 │   │   ├── NoModelError        no version is loaded yet
 │   │   └── DrainingError       the server is shutting down
@@ -53,6 +54,10 @@ class ServingError(Exception):
 
 class InvalidRequestError(ServingError):
     """The request itself is wrong; sending it again cannot help."""
+
+
+class UnknownVersionError(ServingError):
+    """The version that the request names is not loaded here; the message says which ones are."""
 
 
 class UnavailableError(ServingError):
@@ -113,6 +118,7 @@ CANCELLED = Status(code_pb2.CANCELLED)
 
 STATUSES: Mapping[type[ServingError], Status] = {
     InvalidRequestError: Status(code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST"),
+    UnknownVersionError: Status(code_pb2.NOT_FOUND, "UNKNOWN_VERSION"),
     UnavailableError: Status(code_pb2.UNAVAILABLE, "UNAVAILABLE"),
     NoModelError: Status(code_pb2.UNAVAILABLE, "NO_MODEL"),
     DrainingError: Status(code_pb2.UNAVAILABLE, "DRAINING"),

@@ -1,6 +1,7 @@
 """Reads what the pipeline published (schema artifact/v1), and believes nothing that it has not checked.
 
-Chain of proof: CURRENT names the hash of manifest.json, which names the hash of every file.
+Chain of proof: CURRENT names the hash of the current version's manifest.json, HISTORY.jsonl those of the others; a
+manifest names the hash of every file beside it.
 """
 
 import hashlib
@@ -15,11 +16,12 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from protos.artifact.v1.manifest_pb2 import Current, Manifest, Tensor
+from protos.artifact.v1.manifest_pb2 import Current, HistoryEntry, Manifest, Tensor
 from serving.errors import VersionRefusedError
 from serving.pixels import Images
 
 CURRENT = "CURRENT"
+HISTORY = "HISTORY.jsonl"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 KNOWN_ANSWERS = "known_answers.npz"
@@ -62,6 +64,21 @@ def parse_current(content: bytes) -> Current:
     if current.version < 1 or current.generation < 1 or len(current.sha256) != 64:
         raise VersionRefusedError(f"{CURRENT}: expected a version, a generation and a sha256, came {content[:200]!r}")
     return current
+
+
+def find_published(model_directory: Path, version: int) -> Current:
+    """A version as CURRENT named it when it was last current, from HISTORY.jsonl (`previous` is left out).
+
+    Raises VersionRefusedError when no line has its hash: what was never current was never published.
+    """
+    whole_lines = _read(model_directory / HISTORY).rpartition(b"\n")[0]  # a last one without its end is being written
+    for line in reversed(whole_lines.splitlines()):
+        entry = _parse(line, HistoryEntry(), HISTORY)
+        if entry.version == version and entry.sha256:
+            return Current(version=version, sha256=entry.sha256, generation=entry.generation)
+    raise VersionRefusedError(
+        f"{model_directory / HISTORY}: has no hash of version {version}, expected one: publish or promote it first"
+    )
 
 
 def read_version(model_directory: Path, current: Current) -> Version:

@@ -1,28 +1,31 @@
 """Follows a model repository: watch, check, load, warm, swap, retire.
 
 The repository is only ever read. Whatever is wrong with what CURRENT names, the version that answers goes on answering,
-and the fault is not tried again until CURRENT changes.
+and the fault is not tried again until CURRENT changes. The same holds for further versions, which answer calls that
+name them.
 """
 
 import asyncio
 import logging
 import time
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from protos.artifact.v1.manifest_pb2 import Current
-from serving.errors import NoModelError, VersionRefusedError
-from serving.manifest import CURRENT, Version, parse_current, read_version
+from serving.errors import NoModelError, UnknownVersionError, VersionRefusedError
+from serving.loaded import Loaded, LoadedVersions
+from serving.manifest import CURRENT, Version, find_published, parse_current, read_version
 from serving.session import Session
 
 log = logging.getLogger(__name__)
 
 NO_MODEL_RETRY_S = 1.0
+WORDS = ("current", "previous")
+"""What a version may be called beside its number."""
 
 GATE_LOOK_S = 0.1
 """While a version waits at the gate: how often CURRENT is looked at, since it may name another one by then."""
@@ -32,7 +35,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Refusal:
-    """What CURRENT names and this server does not serve."""
+    """A version that CURRENT names, or that is to be loaded beside it, and that this server does not serve."""
 
     version: int
     """0 where CURRENT itself could not be read."""
@@ -40,17 +43,7 @@ class Refusal:
     """0 where CURRENT itself could not be read."""
     reason: str
     sha256: str = ""
-    """Of the version's manifest, as CURRENT says; empty where CURRENT itself could not be read."""
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The session that answers now."""
-
-    session: Session
-    current: Current
-    loaded_s: float
-    """When it began to answer, seconds since 1970."""
+    """Of the manifest of what CURRENT names; empty where CURRENT itself could not be read, and for further versions."""
 
 
 class SwapGate(Protocol):
@@ -64,10 +57,11 @@ class SwapGate(Protocol):
 
 
 class Repository:
-    """The newest good version of one model, loaded.
+    """The newest good version of one model, loaded, and beside it those that `versions` names: WORDS and numbers.
 
     `load` makes a session of a version and proves it; it runs in a thread. `on_swap` and `on_refusal` are told of
-    what became of CURRENT. With a `gate`, a version waits there before it answers.
+    what became of CURRENT; `on_refusal` of further versions too. With a `gate`, a version waits there before it answers
+    calls that name none.
     """
 
     def __init__(
@@ -77,25 +71,55 @@ class Repository:
         on_swap: Callable[[Loaded], None] = lambda _: None,
         on_refusal: Callable[[Refusal], None] = lambda _: None,
         gate: SwapGate | None = None,
+        *,
+        versions: Sequence[str] = (),
     ) -> None:
         self._directory = directory
         self._load = load
         self._on_swap = on_swap
         self._on_refusal = on_refusal
         self._gate = gate
+        self._names = versions
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="load")  # of its own: nothing else may delay a swap
         self._seen: object = None
         self._has_looked = False
         self._loaded: Loaded | None = None
+        self._versions = LoadedVersions()
+        self._refused: dict[int, Refusal] = {}
         self.refusal: Refusal | None = None
 
     @property
     def loaded(self) -> Loaded:
-        """What answers now; raises NoModelError while there is nothing."""
+        """What answers calls that name no version; raises NoModelError while there is nothing."""
         if self._loaded is None:
             reason = f" ({self.refusal.reason})" if self.refusal else ""
             raise NoModelError(f"no model version is loaded yet{reason}; try again", retry_after_s=NO_MODEL_RETRY_S)
         return self._loaded
+
+    @property
+    def loaded_versions(self) -> list[int]:
+        """Every version that answers calls which name it, in ascending order."""
+        return self._versions.numbers
+
+    def find(self, version: int) -> Loaded:
+        """What answers calls that name `version`, or none (0); raises NoModelError and UnknownVersionError."""
+        if not version:
+            return self.loaded
+        if found := self._versions.get(version):
+            return found
+        current = self.loaded.current.version
+        reason = f" ({self._refused[version].reason})" if version in self._refused else ""
+        shown = ", ".join(map(str, self.loaded_versions))
+        raise UnknownVersionError(
+            f"model_version: version {version} is not loaded{reason}; expected one of {shown}, or 0 for the current, "
+            f"{current}; the server's --versions has more of them loaded",
+            field="model_version",
+            metadata={"model_version": version, "loaded_versions": shown},
+        )
+
+    def session(self, version: int) -> Session:
+        """The session that answers calls which name `version`; raises what `find` raises."""
+        return self.find(version).session
 
     async def watch(self, poll_s: float) -> None:
         """Refresh for ever, every `poll_s` seconds."""
@@ -134,26 +158,26 @@ class Repository:
             return None
 
     def _forget_current(self) -> None:
-        self._refuse(Refusal(0, 0, f"{self._directory / CURRENT} cannot be read any more"))
+        self.refusal = Refusal(0, 0, f"{self._directory / CURRENT} cannot be read any more")
+        self._tell(self.refusal)
 
     async def _follow(self, content: bytes) -> None:
         current = Current()
         try:
             current = parse_current(content)
             is_new = self._loaded is None or current.sha256 != self._loaded.current.sha256
-            session = await self._in_thread(partial(self._prepare, current)) if is_new else None
+            loaded = await self._ready(current) if is_new else None
             if self._gate and not await self._passes(self._gate, current, content):
                 self._seen = object()  # equal to nothing: whatever stands there is followed anew
                 return
-            if session:
-                self._swap(Loaded(session, current, time.time()))
+            if loaded:
+                self._swap(loaded)
             self.refusal = None
         except VersionRefusedError as error:
-            self._refuse(Refusal(current.version, current.generation, str(error), current.sha256))
-        except Exception as error:
-            log.exception("loading version %d failed", current.version)
-            reason = f"loading failed: {type(error).__name__}"
-            self._refuse(Refusal(current.version, current.generation, reason, current.sha256))
+            self.refusal = Refusal(current.version, current.generation, str(error), current.sha256)
+            self._tell(self.refusal)
+        else:
+            await self._follow_others(current)
 
     async def _passes(self, gate: SwapGate, current: Current, content: bytes) -> bool:
         """Wait at the gate; False when CURRENT changes meanwhile, which some may have seen and others not."""
@@ -166,20 +190,47 @@ class Repository:
         finally:
             waits.cancel()
 
-    def _prepare(self, current: Current) -> Session:
-        return self._load(read_version(self._directory, current))
+    async def _follow_others(self, current: Current) -> None:
+        """Hold the versions that are wanted beside the current one, and no others."""
+        numbers = {"current": current.version, "previous": current.previous}
+        wanted = {numbers[name] if name in numbers else int(name) for name in self._names} - {0, current.version}
+        self._versions.keep({current.version, *wanted})
+        self._refused = {}
+        for version in sorted(wanted):
+            try:
+                published = await self._in_thread(partial(find_published, self._directory, version))
+                self._versions.hold(await self._ready(published))
+            except VersionRefusedError as error:
+                self._versions.let_go(version)
+                self._refused[version] = Refusal(version, current.generation, str(error))
+                self._tell(self._refused[version])
+
+    async def _ready(self, current: Current) -> Loaded:
+        """The version that `current` names, proved: what is loaded already, else loaded now.
+
+        Raises VersionRefusedError.
+        """
+        held = self._versions.get(current.version)
+        if held is not None and held.current.sha256 == current.sha256:
+            return replace(held, current=current)
+        try:
+            session = await self._in_thread(lambda: self._load(read_version(self._directory, current)))
+        except VersionRefusedError:
+            raise
+        except Exception as error:
+            log.exception("loading version %d failed", current.version)
+            raise VersionRefusedError(f"loading failed: {type(error).__name__}") from error
+        return Loaded(session, current, time.time())
 
     def _swap(self, loaded: Loaded) -> None:
-        old, self._loaded = self._loaded, loaded
+        """Let `loaded` answer calls that name no version; the one before goes on by its number until it is let go."""
+        self._loaded = loaded
+        self._versions.hold(loaded)
         version, provider = loaded.current.version, loaded.session.provider
         log.info("version %d answers now (generation %d, %s)", version, loaded.current.generation, provider)
-        if old is not None:
-            # Batches that still run hold the old session; with the last of them it is freed.
-            weakref.finalize(old.session, log.info, "version %d is retired", old.current.version).atexit = False
         self._on_swap(loaded)
 
-    def _refuse(self, refusal: Refusal) -> None:
-        self.refusal = refusal
+    def _tell(self, refusal: Refusal) -> None:
         goes_on = f"version {self._loaded.current.version} goes on" if self._loaded else "no version answers"
         log.error("refused version %d: %s; %s", refusal.version, refusal.reason, goes_on)
         self._on_refusal(refusal)

@@ -12,10 +12,11 @@ from serving.call import Calls
 from serving.config import Settings
 from serving.crowd import Crowd
 from serving.digits import DigitService
+from serving.loaded import Loaded
 from serving.manifest import Version
 from serving.metrics import Metrics
 from serving.pixels import Images, PngDecoder
-from serving.repository import Loaded, Refusal, Repository, SwapGate
+from serving.repository import Refusal, Repository, SwapGate
 from serving.session import CPU, Answers, Session, execution_provider
 from serving.transport.grpcio import GrpcioTransport
 
@@ -39,7 +40,12 @@ class Server:
         self._provider = execution_provider(settings.provider)
         self._metrics = Metrics()
         self._repository = Repository(
-            settings.repository / settings.model, self._load, self._swapped, self._refused, gate
+            settings.repository / settings.model,
+            self._load,
+            self._swapped,
+            self._refused,
+            gate,
+            versions=settings.versions.split(","),
         )
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
         self._batcher = batcher = Batcher[Session, Answers](
@@ -123,7 +129,7 @@ class Server:
 
     def _refused(self, refusal: Refusal) -> None:
         self._metrics.version_refused(refusal)
-        if self._gate:
+        if self._gate and refusal is self._repository.refusal:  # not of a further version
             self._gate.refused(refusal)
 
     async def _run(self, session: Session, images: Images) -> tuple[Answers, float]:

@@ -46,12 +46,12 @@ def test_serving_loads_what_the_pipeline_published(outcome: Outcome) -> None:
 
 def test_both_sides_use_the_same_names() -> None:
     """Two programs that share no code agree on the files."""
-    for name in ("CURRENT", "MANIFEST", "MODEL", "KNOWN_ANSWERS"):
+    for name in ("CURRENT", "HISTORY", "MANIFEST", "MODEL", "KNOWN_ANSWERS"):
         assert getattr(pipeline.repository, name) == getattr(serving.manifest, name)
     assert pipeline.publish.SCHEMA == serving.manifest.SCHEMA
 
 
-@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("version", ["1", "2", "3"])
 def test_the_copies_that_servings_tests_serve_are_like_todays(outcome: Outcome, version: str) -> None:
     """Same files, same fields: else `python -m tests.serving.make_versions` makes them anew."""
     copy = COPIES / version

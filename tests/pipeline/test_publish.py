@@ -136,6 +136,13 @@ def test_every_change_of_current_is_in_the_history(repository: Path) -> None:
     ]
 
 
+def test_the_history_has_the_hash_of_every_manifest(repository: Path) -> None:
+    """CURRENT proves its own version only; these prove the others."""
+    paths = [publish_text(repository, content).path for content in ("one", "two")]
+    entries = ModelRepository(repository / "digits").history()
+    assert [entry.sha256 for entry in entries] == [sha256_of(path / "manifest.json") for path in paths]
+
+
 def test_published_files_are_read_only(repository: Path) -> None:
     """Nobody edits what is published by accident, and every user may read it."""
     for path in publish_text(repository, "one").path.iterdir():

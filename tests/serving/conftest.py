@@ -1,4 +1,4 @@
-"""Repositories with two real versions that the pipeline made, and servers over them. Needs neither torch nor onnx."""
+"""Repositories with real versions that the pipeline made, and servers over them. Needs neither torch nor onnx."""
 
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.repository import ModelRepository, sha256_of
+from pipeline.repository import ModelRepository, sha256_of, to_json
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.client import AsyncDigitClient, Classifications
 from serving.config import Settings
@@ -22,14 +22,17 @@ from serving.session import CPU, Session
 from tests.programs import ROOT, ServerProcess, server_process
 
 VERSIONS = Path(__file__).parent / "versions"
-"""Versions 1 and 2, with different weights; `python -m tests.serving.make_versions` made them."""
+"""Versions 1 and 2, with different weights, and 3, for images of 24 x 24 pixels.
+
+`python -m tests.serving.make_versions` made them.
+"""
 
 MNIST = ROOT / "data" / "mnist"
 
 
 @dataclass(frozen=True)
 class Publisher:
-    """Puts the two versions into a repository, as the pipeline would."""
+    """Puts the versions into a repository, as the pipeline would."""
 
     root: Path
 
@@ -39,9 +42,24 @@ class Publisher:
         return ModelRepository(self.root / "digits")
 
     def publish(self, version: int) -> Current:
-        """Make version 1 or 2 current."""
+        """Make version 1, 2 or 3 current."""
         if not self.model.path(version).exists():
             shutil.copytree(VERSIONS / str(version), self.model.path(version))
+        return self.point_at(version)
+
+    def publish_copy(self, version: int, *, of: int, model: bytes | None = None) -> Current:
+        """Make one of the versions current under another number, if need be with another model: every hash fits."""
+        directory = self.model.path(version)
+        shutil.copytree(VERSIONS / str(of), directory)
+        for path in directory.iterdir():
+            path.chmod(0o644)
+        manifest = self.model.manifest(version)
+        manifest.version = version
+        if model is not None:
+            (directory / "model.onnx").write_bytes(model)
+            file = next(file for file in manifest.files if file.path == "model.onnx")
+            file.sha256, file.size_bytes = sha256_of(directory / "model.onnx"), len(model)
+        (directory / "manifest.json").write_bytes(to_json(manifest))
         return self.point_at(version)
 
     def point_at(self, version: int) -> Current:
@@ -99,16 +117,17 @@ def served(publisher: Publisher, tmp_path: Path) -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="session")
 def versions() -> Mapping[int, Version]:
-    """Both versions, read."""
+    """Every version, read."""
     current = {
-        number: Current(version=number, sha256=sha256_of(VERSIONS / str(number) / "manifest.json")) for number in (1, 2)
+        number: Current(version=number, sha256=sha256_of(VERSIONS / str(number) / "manifest.json"))
+        for number in (1, 2, 3)
     }
     return {number: read_version(VERSIONS, named) for number, named in current.items()}
 
 
 @pytest.fixture(scope="session")
 def sessions(versions: Mapping[int, Version]) -> Mapping[int, Session]:
-    """Both versions, loaded here: what a server should have answered."""
+    """Every version, loaded here: what a server should have answered."""
     return {number: Session(version, provider=CPU, threads=1) for number, version in versions.items()}
 
 

@@ -1,6 +1,7 @@
-"""Makes the two version directories that serving's tests serve: `python -m tests.serving.make_versions`.
+"""Makes the version directories that serving's tests serve: `python -m tests.serving.make_versions`.
 
 They are committed, so that serving's tests need no torch; tests/contract holds them to what is published today.
+Versions 1 and 2 differ by their seed; version 3 takes smaller images, the middle of MNIST's.
 """
 
 import shutil
@@ -8,21 +9,41 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.config import PRESETS
+from pipeline.dataset import FILE_NAMES, Dataset, read_file
+from pipeline.fetch import fetch
 from pipeline.run import Request, run
+from tests.pipeline.idx_files import write_folder
 
 VERSIONS = Path(__file__).parent / "versions"
+MARGIN = 2
+"""Pixels that version 3 leaves out on every side: 24 x 24 remain, and every digit in them is whole."""
 
 
 def make_versions() -> None:
-    """Publish the default preset with two seeds and keep both version directories."""
+    """Publish the default preset three times, and keep the version directories."""
     shutil.rmtree(VERSIONS, ignore_errors=True)
-    with TemporaryDirectory() as folder:
-        for seed in (0, 1):
-            preset = Path(folder) / f"seed-{seed}.toml"
-            text = (PRESETS / "default.toml").read_text()
-            preset.write_text(text.replace("seed = 0", f"seed = {seed}"))
-            publication = run(Request(repository=Path(folder), preset=str(preset), device="cpu")).publication
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        smaller = crop(fetch(None, download=False, cache=folder), folder / "cropped")
+        for replaced, by, dataset in (
+            ("seed = 0", "seed = 0", None),
+            ("seed = 0", "seed = 1", None),
+            ("sizes = [28, 14, 7]", "sizes = [24, 12, 6]", smaller),
+        ):
+            preset = folder / "preset.toml"
+            preset.write_text((PRESETS / "default.toml").read_text().replace(replaced, by))
+            request = Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=dataset)
+            publication = run(request).publication
             shutil.copytree(publication.path, VERSIONS / str(publication.version))
+
+
+def crop(dataset: Dataset, folder: Path) -> Path:
+    """Write the data set without the margin of its images."""
+    arrays = {name: read_file(dataset, name) for name in FILE_NAMES}
+    inside = slice(MARGIN, -MARGIN)
+    return write_folder(
+        folder, {name: array[:, inside, inside] if array.ndim == 3 else array for name, array in arrays.items()}
+    )
 
 
 if __name__ == "__main__":

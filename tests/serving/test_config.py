@@ -39,6 +39,16 @@ def test_every_fault_is_told_at_once() -> None:
     assert "SERVING_PORT: input should be a valid integer" in message
 
 
+def test_versions_are_words_and_numbers() -> None:
+    """Blanks are forgiven, anything else is told with an example."""
+    assert Settings.read({"versions": "current, previous,3"}, {}).versions == "current,previous,3"
+    for wrong in ("latest", "0", "-1", "", "1,,2", "2147483648", "1.5"):
+        with pytest.raises(
+            SettingsError, match=r"^--versions: expected current, .* such as current,previous,3, came '"
+        ):
+            Settings.read({"versions": wrong}, {})
+
+
 def test_settings_cannot_be_changed() -> None:
     """Built once, frozen."""
     with pytest.raises(ValueError, match="frozen"):

@@ -13,7 +13,7 @@ import pytest
 from pipeline.repository import sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import VersionRefusedError
-from serving.manifest import parse_current, read_version
+from serving.manifest import find_published, parse_current, read_version
 from tests.serving.conftest import VERSIONS
 
 SHA = "a" * 64
@@ -181,6 +181,15 @@ def test_a_garbled_current_is_refused(content: bytes) -> None:
     """Never another exception, whatever stands in CURRENT."""
     with pytest.raises(VersionRefusedError, match="CURRENT"):
         parse_current(content)
+
+
+def test_the_newest_line_of_the_history_names_a_version(tmp_path: Path) -> None:
+    """Of several, and though the last line is still being written."""
+    lines = [{"version": 1, "sha256": "b" * 64, "generation": 1}, {"version": 1, "sha256": SHA, "generation": 3}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "HISTORY.jsonl").write_text(text + '{"version": 1, "sha')
+    published = find_published(tmp_path, 1)
+    assert (published.version, published.sha256, published.generation) == (1, SHA, 3)
 
 
 def test_current_is_read() -> None:

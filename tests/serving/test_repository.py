@@ -11,8 +11,9 @@ import pytest
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import NoModelError, VersionRefusedError
+from serving.loaded import Loaded
 from serving.manifest import Version
-from serving.repository import Loaded, Refusal, Repository
+from serving.repository import Refusal, Repository
 from serving.session import CPU, Session
 from tests.serving.conftest import Publisher
 

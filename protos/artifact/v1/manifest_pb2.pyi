@@ -165,13 +165,15 @@ class Current(_message.Message):
     def __init__(self, version: _Optional[int] = ..., sha256: _Optional[str] = ..., previous: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class HistoryEntry(_message.Message):
-    __slots__ = ("event", "version", "generation", "time")
+    __slots__ = ("event", "version", "generation", "time", "sha256")
     EVENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
     event: str
     version: int
     generation: int
     time: _timestamp_pb2.Timestamp
-    def __init__(self, event: _Optional[str] = ..., version: _Optional[int] = ..., generation: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    sha256: str
+    def __init__(self, event: _Optional[str] = ..., version: _Optional[int] = ..., generation: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sha256: _Optional[str] = ...) -> None: ...

@@ -10,14 +10,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("image_count", "pixels", "encoded_images")
+    __slots__ = ("image_count", "pixels", "encoded_images", "model_version")
     IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
     PIXELS_FIELD_NUMBER: _ClassVar[int]
     ENCODED_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     image_count: int
     pixels: bytes
     encoded_images: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, image_count: _Optional[int] = ..., pixels: _Optional[bytes] = ..., encoded_images: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    model_version: int
+    def __init__(self, image_count: _Optional[int] = ..., pixels: _Optional[bytes] = ..., encoded_images: _Optional[_Iterable[bytes]] = ..., model_version: _Optional[int] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("digits", "probabilities", "model_name", "model_version", "provider")
@@ -34,11 +36,13 @@ class ClassifyResponse(_message.Message):
     def __init__(self, digits: _Optional[_Iterable[int]] = ..., probabilities: _Optional[_Iterable[float]] = ..., model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., provider: _Optional[str] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("model_version",)
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    model_version: int
+    def __init__(self, model_version: _Optional[int] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model_name", "model_version", "model_sha256", "provider", "image_height", "image_width", "labels", "max_image_count", "accuracy", "created", "loaded", "refusal")
+    __slots__ = ("model_name", "model_version", "model_sha256", "provider", "image_height", "image_width", "labels", "max_image_count", "accuracy", "created", "loaded", "refusal", "loaded_versions")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +55,7 @@ class GetModelResponse(_message.Message):
     CREATED_FIELD_NUMBER: _ClassVar[int]
     LOADED_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    LOADED_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: int
     model_sha256: str
@@ -63,7 +68,8 @@ class GetModelResponse(_message.Message):
     created: _timestamp_pb2.Timestamp
     loaded: _timestamp_pb2.Timestamp
     refusal: Refusal
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_sha256: _Optional[str] = ..., provider: _Optional[str] = ..., image_height: _Optional[int] = ..., image_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., max_image_count: _Optional[int] = ..., accuracy: _Optional[float] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., loaded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    loaded_versions: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_sha256: _Optional[str] = ..., provider: _Optional[str] = ..., image_height: _Optional[int] = ..., image_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., max_image_count: _Optional[int] = ..., accuracy: _Optional[float] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., loaded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., loaded_versions: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("model_version", "generation", "reason")
