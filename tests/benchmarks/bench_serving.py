@@ -103,7 +103,7 @@ def print_all(options: argparse.Namespace) -> None:
     print(f"\n{rounds} rounds of {seconds} s, medians; callers x images a call; {table.machine()}")
     for server in options.servers:
         peer = f", {server.peer} {version(server.peer, server.peer)}" if server.peer else ""
-        print(f"- {server.name}{peer}: {server.about}")
+        print(f"- {server.name}{peer}: {server.about}{'' if server in running else ' (left out)'}")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

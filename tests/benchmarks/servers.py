@@ -8,9 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,9 +49,10 @@ class Running:
             self.signal(signal.SIGSTOP)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to all of its processes, if it is a peer."""
+        """Send a signal to all of its processes, if it is a peer that has any left."""
         if self.process_group is not None:
-            os.killpg(self.process_group, number)
+            with suppress(ProcessLookupError):
+                os.killpg(self.process_group, number)
 
 
 Start = Callable[[], AbstractContextManager[Running]]
@@ -90,7 +91,7 @@ def _plain(kind: str) -> Iterator[Running]:
 @contextmanager
 def _peer(peer: str, protocol: Protocol, *options: str) -> Iterator[Running]:
     """A peer in its environment; raises PeerError when it cannot be installed or does not answer."""
-    python, port = _environment(peer), _free_port()
+    python, port = _interpreter(peer), _free_port()
     command = [str(python), "-m", f"tests.benchmarks.peers.{peer}_server", str(MODEL), str(port), *options]
     with TemporaryDirectory() as folder:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": folder}
@@ -115,10 +116,7 @@ def _stop(process: "subprocess.Popen[bytes]", running: Running) -> None:
         process.wait(STOP_S)
     except subprocess.TimeoutExpired:
         process.kill()
-    try:
-        running.signal(signal.SIGKILL)  # what it has left of its workers
-    except ProcessLookupError:
-        return
+    running.signal(signal.SIGKILL)  # what it has left of its workers
 
 
 def _wait_for_answer(process: "subprocess.Popen[bytes]", protocol: Protocol, port: int, log: Path) -> None:
@@ -133,23 +131,31 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]", protocol: Protocol, por
     raise PeerError(f"did not answer within {START_S:g} s: {_last_line(log.read_text())}")
 
 
-def _environment(peer: str) -> Path:
-    """The interpreter of the peer's environment, made anew when its requirements have changed."""
-    home, requirements = ROOT / ".bench" / peer, REQUIREMENTS / f"{peer}.txt"
-    python, installed = home / "bin" / "python", home / "installed"
+def _interpreter(peer: str) -> Path:
+    """The Python of the peer's environment; raises PeerError when that cannot be made."""
+    home = ROOT / ".bench" / peer
+    if fault := _install(peer, home):
+        raise PeerError(f"cannot be installed: {fault}")
+    return home / "bin" / "python"
+
+
+@cache
+def _install(peer: str, home: Path) -> str | None:
+    """Make the environment, anew when its requirements have changed; gives what went wrong, and tries once a peer."""
+    requirements, installed = REQUIREMENTS / f"{peer}.txt", home / "installed"
     if installed.exists() and installed.read_text() == requirements.read_text():
-        return python
+        return None
     print(f"making the environment of {peer} in {home}", file=sys.stderr, flush=True)
-    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r")
+    pip = ("pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes")
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(home)],
-        [str(python), *pip, str(requirements)],
+        [str(home / "bin" / "python"), "-m", *pip, "-r", str(requirements)],
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
-            raise PeerError(f"cannot be installed from {requirements}: {_last_line(done.stderr)}")
+            return _last_line(done.stderr)
     installed.write_text(requirements.read_text())
-    return python
+    return None
 
 
 def _last_line(text: str) -> str:
