@@ -128,7 +128,7 @@ def _wait_for_answer(process: "subprocess.Popen[bytes]", protocol: Protocol, por
             time.sleep(0.2)
         else:
             return
-    raise PeerError(f"did not answer within {START_S:g} s: {_last_line(log.read_text())}")
+    raise PeerError(f"gave no answer: {_last_line(log.read_text())}")
 
 
 def _interpreter(peer: str) -> Path:
