@@ -61,7 +61,7 @@ bench: env  ## training: ours beside the notebook's loop, and every preset over 
 	$(BIN)/python -m tests.benchmarks.bench_training
 	$(BIN)/python -m tests.benchmarks.bench_presets
 
-bench-serving: env  ## the server beside plain grpcio servers; needs h2load (Debian: nghttp2-client)
+bench-serving: env  ## the server beside plain ones, mosec, MLServer, LitServe; needs h2load (Debian: nghttp2-client)
 	$(BIN)/python -m tests.benchmarks.bench_serving
 
 bench-overload: env  ## the server when three times as much is asked as it can do
@@ -78,6 +78,8 @@ lock: env  ## resolve the packages of pyproject.toml anew
 	$(BIN)/$(LOCK) --extra serving --constraint requirements/dev.txt -o requirements/serving.txt
 	$(BIN)/$(LOCK) --extra pipeline --constraint requirements/dev.txt -o requirements/pipeline.txt
 	$(BIN)/$(LOCK) --group test --constraint requirements/dev.txt -o requirements/test.txt
+	for peer in mosec mlserver litserve; do \
+		$(BIN)/$(LOCK) --group peer-$$peer -o tests/benchmarks/peers/$$peer.txt || exit; done
 
 clean:  ## remove what the targets made, the model repository excepted
-	rm -rf $(VENV) $(SERVING_VENV) .mypy_cache .ruff_cache .import_linter_cache .hypothesis runs
+	rm -rf $(VENV) $(SERVING_VENV) .bench .mypy_cache .ruff_cache .import_linter_cache .hypothesis runs

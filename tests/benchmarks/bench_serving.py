@@ -1,135 +1,162 @@
-"""Times the server beside a gRPC server without features and beside onnxruntime alone: medians over rounds, ratios.
+"""Times the server beside plain grpcio servers, beside other model servers and beside onnxruntime alone.
 
-    python -m tests.benchmarks.bench_serving [ROUNDS]
+    python -m tests.benchmarks.bench_serving --help
 
-Needs h2load (Debian: apt-get install nghttp2-client). Client and servers share the machine; rounds alternate between
-the servers, so that a busy machine slows all of them.
+Everything runs on one machine, the client too. Rounds go from server to server, so that a busy machine slows all of
+them. All have the same model, and must give the same digits before anything is timed.
 """
 
-import os
-import platform
+import argparse
 import shutil
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
-import grpc
 import numpy as np
-import onnxruntime
 
-from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse
 from serving.idx import read_images
 from serving.pixels import Images
-from tests.benchmarks.h2load import Load, Measured, measure
-from tests.programs import ROOT, server_process
-from tests.serving.conftest import MNIST, VERSIONS, Publisher
+from tests.benchmarks import model, table
+from tests.benchmarks.h2load import CONNECTIONS, Load, Measured, Paced, measure, measure_paced
+from tests.benchmarks.servers import MODEL, OURS, PLAIN, SERVERS, PeerError, Running, Server, check, version
+from tests.serving.conftest import MNIST
 
-LOADS = (Load(1, 1, 1), Load(64, 1, 8), Load(8, 32, 8), Load(4, 256, 4))
-ROUNDS = 5
-ROUND_S = 3
-MODEL = VERSIONS / "1" / "model.onnx"
-
-
-@contextmanager
-def ours() -> Iterator[int]:
-    """Our server, with its defaults; gives the port."""
-    with TemporaryDirectory() as folder:
-        publisher = Publisher(Path(folder) / "repository")
-        publisher.publish(1)
-        with server_process(publisher.root, Path(folder) / "log", "--provider", "cpu") as server:
-            yield int(server.address.rsplit(":", 1)[1])
+LOADS = (Load(1, 1), Load(64, 1), Load(8, 32), Load(4, 256))
+CAPACITY = Load(64, 1)
+SHARES = (0.5, 0.8)
 
 
-@contextmanager
-def plain(kind: str) -> Iterator[int]:
-    """The server without features; gives the port."""
-    command = [sys.executable, "-m", "tests.benchmarks.plain_server", kind, str(MODEL)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+def start(stack: ExitStack, servers: Sequence[Server], loads: Sequence[Load], images: Images) -> dict[Server, Running]:
+    """Start the servers and check what they answer; a peer that cannot run is left out, with a line that says why."""
+    digits = model.load(MODEL)(images).argmax(axis=1).tolist()
+    running = {}
+    for server in servers:
         try:
-            yield int(process.stdout.readline() if process.stdout else "")
-        finally:
-            process.kill()
+            running[server] = stack.enter_context(server.start())
+        except PeerError as error:
+            print(f"{server.name} is left out: {error}", file=sys.stderr, flush=True)
+            continue
+        with running[server].awake():
+            for count in {load.image_count for load in loads}:
+                check(server, running[server], images[:count], digits[:count])
+    return running
 
 
-def model_alone(images: Images, image_count: int) -> float:
-    """Calls a second of onnxruntime in this process, one thread, nothing around it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(MODEL), options, providers=["CPUExecutionProvider"])
-    batch = images[:image_count]
-    began, calls = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - began) < 1:
-        session.run(["logits", "probabilities"], {"images": batch})
-        calls += 1
-    return calls / elapsed
-
-
-def check(port: int, images: Images) -> None:
-    """Demand the right number of answers: a server that refuses is fast too."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        method: Any = channel.unary_unary("/digits.v1.DigitService/Classify")
-        for count in {load.image_count for load in LOADS}:
-            request = ClassifyRequest(image_count=count, pixels=images[:count].tobytes())
-            response = ClassifyResponse.FromString(method(request.SerializeToString(), timeout=10))
-            if len(response.digits) != count:
-                raise RuntimeError(f"the server on port {port} gave {len(response.digits)} answers for {count} images")
-
-
-def cell(rounds: list[Measured]) -> str:
-    """Medians over rounds: calls a second, and latencies."""
-    rate, p50, p99 = (
-        statistics.median(getattr(one, name) for one in rounds) for name in ("calls_per_s", "p50_ms", "p99_ms")
-    )
-    return f"{rate:,.0f} ({p50:.2f}, {p99:.2f})"
-
-
-def row(load: Load, ports: Mapping[str, int], images: Images, rounds: int) -> str:
-    """Measure one load on every server, in turn, and put it into words."""
-    results: dict[str, list[Measured]] = {name: [] for name in ports}
+def measure_all(
+    running: Mapping[Server, Running], load: Load, images: Images, *, rounds: int, seconds: int
+) -> dict[str, list[Measured]]:
+    """Measure one load on every server, round after round."""
+    results: dict[str, list[Measured]] = {server.name: [] for server in running}
     for _ in range(rounds):
-        for name, port in ports.items():
-            results[name].append(measure(port, load, images, duration_s=ROUND_S))
-    rates = {name: statistics.median(one.calls_per_s for one in result) for name, result in results.items()}
-    ratio = rates["ours"] / max(rate for name, rate in rates.items() if name != "ours")
-    cells = [*map(cell, results.values()), f"{model_alone(images, load.image_count):,.0f}", f"{ratio:.2f}"]
-    return f"| {load} | {' | '.join(cells)} |"
+        for server, at in running.items():
+            with at.awake():
+                results[server.name].append(measure(at.port, server.protocol, load, images, duration_s=seconds))
+    return results
 
 
-def machine() -> str:
-    """What it was measured on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.machine())
-    versions = f"Python {platform.python_version()}, grpcio {grpc.__version__}, onnxruntime {onnxruntime.__version__}"
-    return f"{os.cpu_count()} cores ({cpu}) shared with the client; {versions}"
+def model_alone(load: Load, images: Images, *, rounds: int, seconds: int) -> float:
+    """Calls a second of onnxruntime in this process, one thread, nothing around it: the median of rounds."""
+    run, batch, rates = model.load(MODEL), images[: load.image_count], []
+    for _ in range(rounds):
+        began, calls = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - began) < seconds:
+            run(batch)
+            calls += 1
+        rates.append(calls / elapsed)
+    return statistics.median(rates)
 
 
-def main(rounds: int) -> None:
-    """Print one row a load."""
-    if shutil.which("h2load") is None:
-        sys.exit("h2load is not installed: apt-get install nghttp2-client")
-    images = np.ascontiguousarray(read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:1000])
+def pace(
+    running: Mapping[Server, Running], results: table.Results, images: Images, *, seconds: int
+) -> Iterator[tuple[str, float, Paced]]:
+    """An open loop at shares of the capacity just measured: on ours, and on the better plain server."""
+    capacities = {server: table.rate(results[server.name][CAPACITY]) for server in running}
+    plain = sorted((server for server in running if server.name in PLAIN), key=capacities.__getitem__)
+    for server in [*(server for server in running if server.name == OURS), *plain[-1:]]:
+        for share in SHARES:
+            rate = share * capacities[server]
+            one = measure_paced(running[server].port, server.protocol, images[:1], calls_per_s=rate, duration_s=seconds)
+            yield server.name, share, one
+
+
+def print_all(options: argparse.Namespace) -> None:
+    """Measure what the options name, and print it as Markdown."""
+    images = np.ascontiguousarray(read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:1024])
+    rounds, seconds, loads = options.rounds, options.seconds, options.loads
+    results: dict[str, dict[Load, list[Measured]]] = {server.name: {} for server in options.servers}
+    alone = {}
     with ExitStack() as stack:
-        servers = {"ours": ours(), "plain asyncio": plain("asyncio"), "plain threads": plain("threads")}
-        ports = {name: stack.enter_context(server) for name, server in servers.items()}
-        for port in ports.values():
-            check(port, images)
-        columns = [
-            "load",
-            *(f"{name}, calls/s (p50, p99 ms)" for name in ports),
-            "onnxruntime alone",
-            "ours : better plain",
-        ]
-        print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-        for load in LOADS:
-            print(row(load, ports, images, rounds), flush=True)
-    print(f"\n{rounds} rounds of {ROUND_S} s; callers x images a call; {machine()}")
+        running = start(stack, options.servers, loads, images)
+        for load in loads:
+            print(f"measuring {load}", file=sys.stderr, flush=True)
+            for name, measured in measure_all(running, load, images, rounds=rounds, seconds=seconds).items():
+                results[name][load] = measured
+            alone[load] = model_alone(load, images, rounds=rounds, seconds=seconds)
+        print(table.closed_loop(results, alone, loads))
+        if OURS in results:
+            print(f"\n{table.ratios(results, OURS, loads)}")
+        if options.open_loop:
+            print("measuring the open loop", file=sys.stderr, flush=True)
+            print(f"\n{table.open_loop(pace(running, results, images, seconds=rounds * seconds))}")
+    print(f"\n{rounds} rounds of {seconds} s, medians; callers x images a call; {table.machine()}")
+    for server in options.servers:
+        peer = f", {server.peer} {version(server.peer, server.peer)}" if server.peer else ""
+        print(f"- {server.name}{peer}: {server.about}{'' if server in running else ' (left out)'}")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description="Time the server beside plain grpcio servers, other model servers and onnxruntime alone. "
+        "Peers get environments of their own under .bench, made on first use.",
+        epilog="servers:\n" + "\n".join(f"  {server.name:24}{server.about}" for server in SERVERS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = {server.name: server for server in SERVERS}
+    parser.add_argument("--rounds", type=int, default=5, help="rounds a server and load (default: 5)")
+    parser.add_argument("--seconds", type=int, default=3, help="seconds a round (default: 3)")
+    parser.add_argument("--loads", type=_load, nargs="+", default=LOADS, metavar="CALLERSxIMAGES", help=_loads_help())
+    parser.add_argument(
+        "--servers",
+        nargs="+",
+        choices=names,
+        default=list(names),
+        metavar="SERVER",
+        help="some of those below (default: all)",
+    )
+    parser.add_argument(
+        "--open-loop",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help=f"also send single images by the clock, at {' and '.join(f'{share:.0%}' for share in SHARES)} of the "
+        f"rate at {CAPACITY}, to ours and the better plain server".replace("%", "%%"),
+    )
+    options = parser.parse_args(arguments)
+    options.servers = [names[name] for name in options.servers]
+    if options.open_loop and CAPACITY not in options.loads:
+        parser.error(f"--loads lacks {CAPACITY}, whose rate the open loop needs: add it, or say --no-open-loop")
+    return options
+
+
+def _loads_help() -> str:
+    return f"callers and images a call (default: {' '.join(str(load).replace(' ', '') for load in LOADS)})"
+
+
+def _load(text: str) -> Load:
+    try:
+        load = Load(*map(int, text.split("x")))
+    except (ValueError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"expected CALLERSxIMAGES such as 64x1, came {text!r}") from error
+    if load.callers < 1 or not 1 <= load.image_count <= 1024 or load.callers % load.connections:
+        raise argparse.ArgumentTypeError(
+            f"expected up to {CONNECTIONS} callers or a multiple of it, and 1 to 1024 images, came {text!r}"
+        )
+    return load
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)
+    if shutil.which("h2load") is None:
+        sys.exit("h2load is not installed: apt-get install nghttp2-client")
+    print_all(parse())

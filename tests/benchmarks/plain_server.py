@@ -11,11 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-import numpy as np
-import onnxruntime
 import uvloop
 
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse
+from tests.benchmarks.model import from_bytes, load
 
 THREADS = 4
 
@@ -24,14 +23,11 @@ class Plain:
     """Runs the model for each call, where the call arrives."""
 
     def __init__(self, model: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self._run = load(model)
 
     def classify(self, request: ClassifyRequest, _context: object = None) -> ClassifyResponse:
         """Classify the images of one call."""
-        images = np.frombuffer(request.pixels, np.uint8).reshape(-1, 28, 28)
-        (probabilities,) = self._session.run(["probabilities"], {"images": images})
+        probabilities = self._run(from_bytes(request.pixels))
         return ClassifyResponse(
             digits=probabilities.argmax(axis=1).tolist(), probabilities=probabilities.ravel().tolist(), model_version=1
         )
