@@ -10,9 +10,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serving.errors import SettingsError
-from serving.logs import Format
-from serving.repository import WORDS
 from serving.session import Provider
+from serving.telemetry.logs import Format
+from serving.versions.repository import WORDS
 
 PREFIX = "SERVING_"
 

@@ -8,13 +8,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.digits.v1 import digits_pb2
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest, GetModelResponse
-from serving.batcher import Batcher
+from serving.batching.batcher import Batcher
+from serving.batching.queue import Timing
 from serving.call import Call, Method
 from serving.errors import InvalidRequestError
 from serving.pixels import Images, PngDecoder, from_pixels
-from serving.queue import Timing
-from serving.repository import Refusal, Repository
 from serving.session import Answers, Session
+from serving.versions.repository import Refusal, Repository
 
 TIMING = "serving-timing"
 """The trailer that says where the time of a call went."""

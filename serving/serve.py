@@ -10,11 +10,11 @@ import sys
 
 import uvloop
 
-from serving import logs
 from serving.config import Settings, add_arguments
 from serving.errors import ProviderError, SettingsError, WorkerError
 from serving.server import Server
-from serving.supervisor import Supervisor
+from serving.telemetry import logs
+from serving.workers.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 

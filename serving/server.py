@@ -6,22 +6,22 @@ from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from serving.admission import Limits
-from serving.batcher import Batcher
+from serving.batching.admission import Limits
+from serving.batching.batcher import Batcher
+from serving.batching.crowd import Crowd
 from serving.call import Calls
 from serving.config import Settings
-from serving.crowd import Crowd
 from serving.digits import DigitService
-from serving.loaded import Loaded
-from serving.manifest import Version
-from serving.metrics import Metrics
 from serving.pixels import Images, PngDecoder
-from serving.repository import Refusal, Repository, SwapGate
 from serving.session import CPU, Answers, Session, execution_provider
+from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
+from serving.versions.loaded import Loaded
+from serving.versions.manifest import Version
+from serving.versions.repository import Refusal, Repository, SwapGate
 
 if TYPE_CHECKING:
-    from serving.tracing import Tracing
+    from serving.telemetry.tracing import Tracing
 
 STOP_GRACE_S = 0.5
 
@@ -144,6 +144,8 @@ class Server:
 def _tracing(endpoint: str | None) -> "Tracing | None":
     if endpoint is None:
         return None
-    from serving.tracing import Tracing  # here, so that nothing of OpenTelemetry is loaded where nobody traces
+    from serving.telemetry.tracing import (
+        Tracing,  # here, so that nothing of OpenTelemetry is loaded where nobody traces
+    )
 
     return Tracing(endpoint)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from protos.artifact.v1.manifest_pb2 import Manifest
 from serving.errors import ProviderError, VersionRefusedError
-from serving.manifest import KnownAnswers, Version
 from serving.pixels import Images
+from serving.versions.manifest import KnownAnswers, Version
 
 log = logging.getLogger(__name__)
 

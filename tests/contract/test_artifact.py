@@ -9,12 +9,12 @@ import pytest
 
 import pipeline.publish
 import pipeline.repository
-import serving.manifest
+import serving.versions.manifest
 from pipeline.config import PRESETS
 from pipeline.dataset import FILE_NAMES, LABELS, Dataset, read_file
 from pipeline.run import Outcome, Request, run
-from serving.manifest import parse_current, read_version
 from serving.session import CPU, Session
+from serving.versions.manifest import parse_current, read_version
 from tests.pipeline.idx_files import write_folder
 from tests.programs import ROOT
 
@@ -47,8 +47,8 @@ def test_serving_loads_what_the_pipeline_published(outcome: Outcome) -> None:
 def test_both_sides_use_the_same_names() -> None:
     """Two programs that share no code agree on the files."""
     for name in ("CURRENT", "HISTORY", "MANIFEST", "MODEL", "KNOWN_ANSWERS"):
-        assert getattr(pipeline.repository, name) == getattr(serving.manifest, name)
-    assert pipeline.publish.SCHEMA == serving.manifest.SCHEMA
+        assert getattr(pipeline.repository, name) == getattr(serving.versions.manifest, name)
+    assert pipeline.publish.SCHEMA == serving.versions.manifest.SCHEMA
 
 
 @pytest.mark.parametrize("version", ["1", "2", "3"])

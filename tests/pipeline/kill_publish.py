@@ -20,8 +20,8 @@ from pipeline import repository as repository_module
 from pipeline.publish import publish
 from pipeline.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
-from serving.manifest import parse_current, read_version
 from serving.session import CPU, Session
+from serving.versions.manifest import parse_current, read_version
 
 VERSIONS = Path(__file__).parents[1] / "serving" / "versions"
 WATCHED = {publish_module.__file__, repository_module.__file__}

@@ -15,10 +15,10 @@ from protos.artifact.v1.manifest_pb2 import Current
 from serving.client import AsyncDigitClient, Classifications
 from serving.config import Settings
 from serving.idx import read_images, read_labels
-from serving.manifest import Version, read_version
 from serving.pixels import Images
 from serving.server import Server
 from serving.session import CPU, Session
+from serving.versions.manifest import Version, read_version
 from tests.programs import ROOT, ServerProcess, server_process
 
 VERSIONS = Path(__file__).parent / "versions"

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.admission import Limits
-from serving.batcher import Batcher
-from serving.crowd import Crowd
+from serving.batching.admission import Limits
+from serving.batching.batcher import Batcher
+from serving.batching.crowd import Crowd
+from serving.batching.queue import Timing
+from serving.batching.runner import Observer
 from serving.errors import DeadlineError, OverloadedError
 from serving.pixels import Images
-from serving.queue import Timing
-from serving.runner import Observer
 
 Answer = np.ndarray  # the first pixel of each image
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from serving.counting import CounterFamily, HistogramFamily
+from serving.telemetry.counting import CounterFamily, HistogramFamily
 
 BOUNDS = (0.0001, 0.5, 1, 2**16)
 VALUES = st.sampled_from(BOUNDS) | st.floats(0, 1e6)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from serving.crowd import IDLE_S, LARGEST, LONGEST_PAUSE, LONGEST_S, SMALLEST, Crowd
+from serving.batching.crowd import IDLE_S, LARGEST, LONGEST_PAUSE, LONGEST_S, SMALLEST, Crowd
 from tests.serving.test_batcher import Model, make, pictures
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serving.gate import Change, Gate, State
+from serving.workers.gate import Change, Gate, State
 
 OLD = Change("a" * 64, 1)
 NEW = Change("b" * 64, 2)

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from serving.client import DigitClient
 from serving.errors import InvalidRequestError
-from serving.logs import JsonFormatter
+from serving.telemetry.logs import JsonFormatter
 from tests.programs import run_program, server_process
 from tests.serving.conftest import Publisher
 
@@ -87,7 +87,9 @@ def test_every_line_of_a_server_is_json(publisher: Publisher, tmp_path: Path) ->
             client.model()
         assert server.terminate() == 0
     lines = log_lines(log.read_text())
-    assert {"serving.server", "serving.repository", "grpc._cython.cygrpc"} <= {line["logger"] for line in lines}
+    assert {"serving.server", "serving.versions.repository", "grpc._cython.cygrpc"} <= {
+        line["logger"] for line in lines
+    }
     assert lines[-1]["message"] == "stopped"
     assert all(datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0) for line in lines)
 

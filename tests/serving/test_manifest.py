@@ -13,7 +13,7 @@ import pytest
 from pipeline.repository import sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import VersionRefusedError
-from serving.manifest import find_published, parse_current, read_version
+from serving.versions.manifest import find_published, parse_current, read_version
 from tests.serving.conftest import VERSIONS
 
 SHA = "a" * 64

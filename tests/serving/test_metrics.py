@@ -11,12 +11,12 @@ from google.protobuf.message import Message
 from prometheus_client.parser import text_string_to_metric_families
 
 from protos.digits.v1 import digits_pb2
+from serving.batching.queue import Dispatch
 from serving.call import Call, Calls, rpcs
 from serving.errors import STATUSES, InvalidRequestError, NoModelError
-from serving.metrics import Metrics
 from serving.pixels import Images
-from serving.queue import Dispatch
 from serving.session import CPU
+from serving.telemetry.metrics import Metrics
 from tests.programs import ROOT
 from tests.serving.conftest import Publisher, RunningServer, Serve
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.pace import Pace
+from serving.batching.pace import Pace
 
 RUN_S = {1: 0.001, 2: 0.001, 4: 0.002, 8: 0.004}
 

@@ -11,10 +11,10 @@ import pytest
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import NoModelError, VersionRefusedError
-from serving.loaded import Loaded
-from serving.manifest import Version
-from serving.repository import Refusal, Repository
 from serving.session import CPU, Session
+from serving.versions.loaded import Loaded
+from serving.versions.manifest import Version
+from serving.versions.repository import Refusal, Repository
 from tests.serving.conftest import Publisher
 
 

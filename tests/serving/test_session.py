@@ -9,9 +9,9 @@ import onnxruntime
 import pytest
 
 from serving.errors import ProviderError, VersionRefusedError
-from serving.manifest import KnownAnswers, Version
 from serving.pixels import Images
 from serving.session import CPU, CUDA, Answers, Session, execution_provider
+from serving.versions.manifest import KnownAnswers, Version
 
 
 def has_cuda() -> bool:

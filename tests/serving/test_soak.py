@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from protos.digits.v1.digits_pb2 import ClassifyRequest
-from serving.batcher import Batcher
+from serving.batching.admission import Limits
+from serving.batching.batcher import Batcher
 from serving.client import AsyncDigitClient
 from serving.errors import DeadlineError, OverloadedError, ServingError
-from serving.metrics import Metrics
 from serving.pixels import Images
 from serving.session import Answers, Session
+from serving.telemetry.metrics import Metrics
 from tests.programs import ServerProcess, server_process
 from tests.serving.conftest import Publisher, is_right
 from tests.serving.test_drain import CALLERS, call_until_refused
@@ -228,10 +229,10 @@ async def test_one_bad_call_in_every_batch_is_one_error(images: Images, sessions
     """
     runs = 0
 
-    async def run(session: Session, images: Images) -> Answers:
+    async def run(session: Session, images: Images) -> tuple[Answers, float]:
         nonlocal runs
         runs += 1
-        return session.run(images)
+        return session.timed_run(images)
 
     batcher: Batcher[Session, Answers] = Batcher(
         run,

@@ -26,7 +26,7 @@ from serving.call import Calls
 from serving.client import AsyncDigitClient, DigitClient
 from serving.errors import InternalError, InvalidRequestError, NoModelError
 from serving.pixels import Images
-from serving.tracing import Tracing
+from serving.telemetry.tracing import Tracing
 from serving.transport.grpcio import GrpcioTransport
 from tests.programs import ROOT, server_process
 from tests.serving.conftest import Publisher, Serve

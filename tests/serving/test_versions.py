@@ -14,8 +14,8 @@ import pytest
 from serving.client import DigitClient
 from serving.errors import NoModelError, UnknownVersionError
 from serving.pixels import Images
-from serving.repository import Refusal, Repository
 from serving.session import Session
+from serving.versions.repository import Refusal, Repository
 from tests.programs import ServerProcess
 from tests.serving.conftest import VERSIONS, Publisher, Serve, is_right
 from tests.serving.test_metrics import scrape

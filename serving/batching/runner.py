@@ -5,10 +5,10 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
+from serving.batching.pace import Pace
+from serving.batching.queue import Dispatch, Timing, Waiting
 from serving.errors import ServingError
-from serving.pace import Pace
 from serving.pixels import Images
-from serving.queue import Dispatch, Timing, Waiting
 
 INLINE_S = 0.0005
 """What is known to run so quickly runs in the event loop, where it may: a thread and back would cost as much."""

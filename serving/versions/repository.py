@@ -17,9 +17,9 @@ from typing import Protocol, TypeVar
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import NoModelError, UnknownVersionError, VersionRefusedError
-from serving.loaded import Loaded, LoadedVersions
-from serving.manifest import CURRENT, Version, find_published, parse_current, read_version
 from serving.session import Session
+from serving.versions.loaded import Loaded, LoadedVersions
+from serving.versions.manifest import CURRENT, Version, find_published, parse_current, read_version
 
 log = logging.getLogger(__name__)
 

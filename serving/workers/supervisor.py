@@ -20,11 +20,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from serving.config import Settings
 from serving.errors import WorkerError
-from serving.gate import Change, Gate, State
-from serving.link import Link
-from serving.metrics import close_http, serve_http
-from serving.port import ReservedPort
-from serving.scrape import WorkersCollector
+from serving.telemetry.metrics import close_http, serve_http
+from serving.workers.gate import Change, Gate, State
+from serving.workers.link import Link
+from serving.workers.port import ReservedPort
+from serving.workers.scrape import WorkersCollector
 
 YOUNG_S = 10.0
 """A worker that ends sooner than this after its start is replaced after a pause."""
@@ -208,7 +208,7 @@ async def _start_process() -> Worker:
     ours, theirs = socket.socketpair()
     with theirs:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "serving.worker", str(theirs.fileno())),
+            *(sys.executable, "-m", "serving.workers.worker", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,  # stdout is for the one line of the supervisor

@@ -1,4 +1,4 @@
-"""`python -m serving.worker FD`: one of several servers behind a port, started by the supervisor, which FD leads to.
+"""`python -m serving.workers.worker FD`: one of several servers behind a port; FD leads to the supervisor, its parent.
 
 It does what a single server does, but swaps when the supervisor says so, and drains when that is gone.
 """
@@ -14,13 +14,13 @@ from typing import Any
 import uvloop
 
 from protos.artifact.v1.manifest_pb2 import Current
-from serving import logs
 from serving.config import Settings
 from serving.errors import ProviderError
-from serving.gate import Change, State
-from serving.link import Link
-from serving.repository import Refusal
 from serving.server import Server
+from serving.telemetry import logs
+from serving.versions.repository import Refusal
+from serving.workers.gate import Change, State
+from serving.workers.link import Link
 
 
 class SupervisorGate:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from serving.admission import Backlog, Limits, admit
-from serving.crowd import Crowd
+from serving.batching.admission import Backlog, Limits, admit
+from serving.batching.crowd import Crowd
+from serving.batching.pace import Pace
+from serving.batching.queue import Dispatch, Queue, Timing, Waiting, is_interactive
+from serving.batching.runner import Answers, Observer, Run, RunElsewhere, Runner
 from serving.errors import DeadlineError
-from serving.pace import Pace
 from serving.pixels import Images
-from serving.queue import Dispatch, Queue, Timing, Waiting, is_interactive
-from serving.runner import Answers, Observer, Run, RunElsewhere, Runner
 
 M = TypeVar("M")
 T = TypeVar("T", bound=Answers)

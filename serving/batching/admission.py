@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from serving.batching.pace import Pace
 from serving.errors import OverloadedError
-from serving.pace import Pace
 
 SOON_S = 0.05
 """A caller that was refused should not come back sooner."""

@@ -16,12 +16,12 @@ from prometheus_client import (
     start_http_server,
 )
 
-from serving import counting
-from serving.counting import CounterFamily, HistogramFamily
+from serving.batching.queue import Dispatch
 from serving.errors import STATUSES, Status
-from serving.loaded import Loaded
-from serving.queue import Dispatch
-from serving.repository import Refusal
+from serving.telemetry import counting
+from serving.telemetry.counting import CounterFamily, HistogramFamily
+from serving.versions.loaded import Loaded
+from serving.versions.repository import Refusal
 
 SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 IMAGES = tuple(2**power for power in range(17))

@@ -1,0 +1,1 @@
+"""Joins concurrent calls into batches."""

@@ -1,0 +1,1 @@
+"""Being seen: logs, metrics, traces."""

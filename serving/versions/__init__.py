@@ -1,0 +1,1 @@
+"""Follows a model repository: which versions are loaded, and which one answers."""
