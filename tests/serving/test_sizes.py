@@ -25,7 +25,7 @@ async def test_calls_that_wait_are_answered_by_the_version_they_were_checked_aga
 ) -> None:
     """The queue is long, the new version takes over, and none of those that wait is lost."""
     publisher.publish(1)
-    async with serve(concurrent_runs=1, max_queue_images=2**17) as running:
+    async with serve(concurrent_runs=1, max_queue_images=2**17, max_queue_ms=60_000) as running:
         waiting = [asyncio.create_task(running.client.classify(images, timeout_s=60)) for _ in range(60)]
         while (await running.client.model()).version == 1 and not any(call.done() for call in waiting):
             await asyncio.sleep(0.01)
