@@ -6,40 +6,49 @@ KEEP = 0.9  # of what was known, per batch: about the last ten count
 
 
 class Pace:
-    """Decayed means, one for each power of two of images: small batches pay more for an image than large ones."""
+    """Seconds an image for each power of two of images: small batches pay more for an image than large ones."""
 
     def __init__(self) -> None:
-        self._image_s: dict[int, float] = {}
+        self._at_load: dict[int, float] = {}
+        self._lately: dict[int, float] = {}
         self._batch_s = 0.0
 
     def start(self, run_s: Mapping[int, float]) -> None:
         """Forget what was learnt: a new version takes `run_s[images]` seconds for a run of so many images."""
-        self._image_s = {images.bit_length(): seconds / images for images, seconds in run_s.items()}
+        self._at_load = {images.bit_length(): seconds / images for images, seconds in run_s.items()}
+        self._lately = self._at_load.copy()
         self._batch_s = 0.0
 
     def observe(self, image_count: int, duration_s: float) -> None:
-        """Learn from a batch that took `duration_s`."""
+        """Learn from a batch that took `duration_s`, whatever it had to wait for in that time."""
         size, image_s = image_count.bit_length(), duration_s / image_count
-        self._image_s[size] = KEEP * self._image_s.get(size, image_s) + (1 - KEEP) * image_s
+        self._lately[size] = KEEP * self._lately.get(size, image_s) + (1 - KEEP) * image_s
         self._batch_s = KEEP * self._batch_s + (1 - KEEP) * duration_s
 
     def run_s(self, image_count: int) -> float:
-        """How long a run of so many images takes; 0 while nothing is known."""
-        size = image_count.bit_length()
-        if size in self._image_s:
-            return image_count * self._image_s[size]
-        if not self._image_s:
-            return 0.0
-        nearest = min(self._image_s, key=lambda known: (abs(known - size), known))
-        return image_count * self._image_s[nearest]
+        """How long a run of so many images takes lately; 0 while nothing is known."""
+        return _seconds(self._lately, image_count)
 
     def is_quick(self, image_count: int, within_s: float) -> bool:
-        """Whether a run of so many images is known to take no longer than that."""
-        return bool(self._image_s) and self.run_s(image_count) <= within_s
+        """Whether the model is known to take no longer than that, by its own time when it was loaded.
+
+        Not by what runs take lately: on a busy machine a run in a thread waits for others, looks slow for that, and
+        would be sent to a thread for ever.
+        """
+        return bool(self._at_load) and _seconds(self._at_load, image_count) <= within_s
 
     def answer_s(self, *, ahead: int, own: int, concurrent_runs: int) -> float:
         """How long until a call of `own` images is answered that has `ahead` images before it, running or waiting.
 
         The runs share what is ahead; the call itself stays in one run, which it may share with a batch as usual.
         """
-        return (self.run_s(ahead) if ahead else 0.0) / concurrent_runs + self.run_s(own) + self._batch_s
+        return self.run_s(ahead) / concurrent_runs + self.run_s(own) + self._batch_s
+
+
+def _seconds(image_s: Mapping[int, float], image_count: int) -> float:
+    """For so many images, by the size that ran or by the nearest one."""
+    if not image_s or not image_count:
+        return 0.0
+    size = image_count.bit_length()
+    nearest = size if size in image_s else min(image_s, key=lambda known: (abs(known - size), known))
+    return image_count * image_s[nearest]

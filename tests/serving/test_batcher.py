@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -235,11 +235,15 @@ async def test_a_full_batch_is_not_kept_waiting() -> None:
     assert (model.batches, timing.dispatch) == ([[1, 2]], "full")
 
 
+QUICK = {1: 0.0001}
+SLOW = {1: 0.001}
+
+
 async def test_what_is_known_to_be_quick_is_run_where_it_arrives_when_nobody_waits() -> None:
-    """Without a turn of the event loop, once a first run has shown how quick."""
+    """Without a turn of the event loop, as the model's times when it was loaded have shown."""
     model = Model()
     batcher = make(model, inline=True)
-    await batcher.submit(pictures(0))
+    batcher.batcher.start_pace(QUICK)
     model.gate.clear()
     call = asyncio.create_task(batcher.submit(pictures(1, 2)))
     await asyncio.sleep(0)
@@ -247,14 +251,12 @@ async def test_what_is_known_to_be_quick_is_run_where_it_arrives_when_nobody_wai
     assert (await call).tolist() == [1, 2]
 
 
-async def test_what_is_slow_never_runs_in_the_event_loop() -> None:
-    """A millisecond an image: every call goes to a worker."""
-    clock = Clock()
-    model = Model()
-    batcher = make(model, inline=True, clock=clock)
-    model.before = lambda _: setattr(clock, "now_s", clock.now_s + 0.001)
-    await batcher.submit(pictures(0))
-    model.gate.clear()
+@pytest.mark.parametrize("run_s", [SLOW, {}], ids=["slow", "not known"])
+async def test_what_is_slow_never_runs_in_the_event_loop(run_s: Mapping[int, float]) -> None:
+    """A millisecond an image: every call goes to a worker. So does one of which nothing is known."""
+    model = Model(is_open=False)
+    batcher = make(model, inline=True)
+    batcher.batcher.start_pace(run_s)
     call = asyncio.create_task(batcher.submit(pictures(1)))
     await settle()
     assert not call.done()
@@ -262,10 +264,23 @@ async def test_what_is_slow_never_runs_in_the_event_loop() -> None:
     assert (await call).tolist() == [1]
 
 
+async def test_a_busy_machine_does_not_make_a_model_slow() -> None:
+    """Runs that took long lately, whatever for, are still known to be quick."""
+    clock = Clock()
+    model = Model()
+    batcher = make(model, inline=True, clock=clock)
+    batcher.batcher.start_pace(QUICK)
+    model.before = lambda _: setattr(clock, "now_s", clock.now_s + 0.1)
+    for _ in range(5):
+        call = asyncio.create_task(batcher.submit(pictures(1)))
+        await asyncio.sleep(0)
+        assert call.done()
+
+
 async def test_a_failure_where_it_arrives_is_the_callers_alone() -> None:
     """And the next call is answered."""
     batcher = make(Model(bad=[1]), inline=True)
-    await batcher.submit(pictures(0))
+    batcher.batcher.start_pace(QUICK)
     with pytest.raises(ValueError, match="cannot answer"):
         await batcher.submit(pictures(1))
     assert (await batcher.submit(pictures(2))).tolist() == [2]
