@@ -31,6 +31,9 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", min_length=1, description="the address to listen on; 0.0.0.0 for every interface")
     port: int = Field(50051, ge=0, le=65535, description="the port to listen on; 0 takes a free one and prints it")
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
+    listeners: int = Field(
+        4, ge=1, le=64, description="gRPC listeners of a process on that port; each takes one call at a time"
+    )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="the port for Prometheus; 0 takes a free one; none unless it is set"
     )
@@ -39,7 +42,7 @@ class Settings(BaseModel):
     concurrent_runs: int = Field(2, ge=1, le=64, description="runs of the model at the same time")
     max_image_count: int = Field(1024, ge=1, le=65536, description="images in one call at most")
     max_batch_images: int = Field(
-        1024, ge=1, le=65536, description="images in one run at most; a call with more is split over several"
+        256, ge=1, le=65536, description="images in one run at most; a call with more is split over several"
     )
     max_wait_ms: float = Field(
         0, ge=0, le=1000, description="milliseconds that a free worker waits for a batch to fill; rarely better than 0"

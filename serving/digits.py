@@ -125,8 +125,8 @@ def _refusal(refusal: Refusal | None) -> digits_pb2.Refusal | None:
 
 def _describe(timing: Timing, call: Call) -> str:
     """Where the time of a call went; queue, batch and compute together are the time since it arrived."""
-    queue_us, compute_us = round(1e6 * timing.queue_s), round(1e6 * timing.compute_s)
-    batch_us = round(1e6 * (time.monotonic() - call.arrived)) - queue_us - compute_us
+    queue_us, compute_us = int(1e6 * timing.queue_s), int(1e6 * timing.compute_s)
+    batch_us = int(1e6 * (time.monotonic() - call.arrived)) - queue_us - compute_us
     return (
         f"queue_us={queue_us} batch_us={batch_us} compute_us={compute_us} "
         f"batch_images={timing.batch_images} dispatch={timing.dispatch}"

@@ -71,7 +71,11 @@ class Server:
         self._tracing = _tracing(settings.otlp_endpoint)
         self._calls = Calls(self._metrics.call_answered, self._tracing.trace if self._tracing else None)
         self._transport = GrpcioTransport(
-            [service], self._calls, max_message_bytes=settings.max_message_bytes, shares_port=gate is not None
+            [service],
+            self._calls,
+            max_message_bytes=settings.max_message_bytes,
+            listeners=settings.listeners,
+            shares_port=gate is not None,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0

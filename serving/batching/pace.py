@@ -4,19 +4,27 @@ from collections.abc import Mapping
 
 KEEP = 0.9  # of what was known, per batch: about the last ten count
 
+QUICK_S = 0.0005
+"""A run that takes no longer is quick: a thread and back would cost as much."""
+
 
 class Pace:
     """Seconds an image for each power of two of images: small batches pay more for an image than large ones."""
 
     def __init__(self) -> None:
-        self._at_load: dict[int, float] = {}
+        self.quick_images = 0
+        """Runs of so many images or fewer are known to be quick, by the model's own time when it was loaded.
+
+        Not by what runs take lately: on a busy machine a run in a thread waits for others, looks slow for that, and
+        would be sent to a thread for ever.
+        """
         self._lately: dict[int, float] = {}
         self._batch_s = 0.0
 
     def start(self, run_s: Mapping[int, float]) -> None:
         """Forget what was learnt: a new version takes `run_s[images]` seconds for a run of so many images."""
-        self._at_load = {images.bit_length(): seconds / images for images, seconds in run_s.items()}
-        self._lately = self._at_load.copy()
+        self.quick_images = max((images for images, seconds in run_s.items() if seconds <= QUICK_S), default=0)
+        self._lately = {images.bit_length(): seconds / images for images, seconds in run_s.items()}
         self._batch_s = 0.0
 
     def observe(self, image_count: int, duration_s: float) -> None:
@@ -27,15 +35,11 @@ class Pace:
 
     def run_s(self, image_count: int) -> float:
         """How long a run of so many images takes lately; 0 while nothing is known."""
-        return _seconds(self._lately, image_count)
-
-    def is_quick(self, image_count: int, within_s: float) -> bool:
-        """Whether the model is known to take no longer than that, by its own time when it was loaded.
-
-        Not by what runs take lately: on a busy machine a run in a thread waits for others, looks slow for that, and
-        would be sent to a thread for ever.
-        """
-        return bool(self._at_load) and _seconds(self._at_load, image_count) <= within_s
+        if not self._lately or not image_count:
+            return 0.0
+        size = image_count.bit_length()
+        nearest = size if size in self._lately else min(self._lately, key=lambda known: (abs(known - size), known))
+        return image_count * self._lately[nearest]
 
     def answer_s(self, *, ahead: int, own: int, concurrent_runs: int) -> float:
         """How long until a call of `own` images is answered that has `ahead` images before it, running or waiting.
@@ -43,12 +47,3 @@ class Pace:
         The runs share what is ahead; the call itself stays in one run, which it may share with a batch as usual.
         """
         return self.run_s(ahead) / concurrent_runs + self.run_s(own) + self._batch_s
-
-
-def _seconds(image_s: Mapping[int, float], image_count: int) -> float:
-    """For so many images, by the size that ran or by the nearest one."""
-    if not image_s or not image_count:
-        return 0.0
-    size = image_count.bit_length()
-    nearest = size if size in image_s else min(image_s, key=lambda known: (abs(known - size), known))
-    return image_count * image_s[nearest]

@@ -10,9 +10,6 @@ from serving.batching.queue import Dispatch, Timing, Waiting
 from serving.errors import ServingError
 from serving.pixels import Images
 
-INLINE_S = 0.0005
-"""What is known to run so quickly runs in the event loop, where it may: a thread and back would cost as much."""
-
 
 class Answers(Protocol):
     """What a run gives: one answer an image, cut like an array."""
@@ -91,7 +88,7 @@ class Runner(Generic[M, T]):
             self._ran(timing, began)
 
     def _run_if_quick(self, model: M, images: Images) -> tuple[T, float] | None:
-        if self._run_now and self._pace.is_quick(len(images), INLINE_S):
+        if self._run_now and len(images) <= self._pace.quick_images:
             return self._run_now(model, images)
         return None
 

@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 
 from serving.call import Call, Calls, Rpc, Service, rpcs
 from serving.errors import ServingError, to_status
+from serving.transport.port import ReservedPort, cannot_listen
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -20,40 +21,50 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class GrpcioTransport:
     """Serves services, health and reflection on one port, which other processes listen on too if `shares_port`.
 
-    Health knows of nothing until `set_serving` tells it.
+    grpcio takes the next call of a listener only when it has handed over the last one, a tenth of a millisecond later:
+    several `listeners`, among which the kernel spreads the connections, take several. Health knows of nothing until
+    `set_serving` tells it.
     """
 
     def __init__(
-        self, services: Sequence[Service], calls: Calls, *, max_message_bytes: int, shares_port: bool = False
+        self,
+        services: Sequence[Service],
+        calls: Calls,
+        *,
+        max_message_bytes: int,
+        listeners: int = 1,
+        shares_port: bool = False,
     ) -> None:
         self._calls = calls
         self._names = [service.descriptor.full_name for service in services]
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.so_reuseport", int(shares_port)),  # else two servers could share a port unnoticed
-                ("grpc.max_receive_message_length", max_message_bytes),
-            ],
-        )
-        for service in services:
-            handlers = {rpc.name: self._handler(rpc) for rpc in rpcs(service)}
-            self._server.add_registered_method_handlers(service.descriptor.full_name, handlers)
+        self._shares_port = shares_port
+        self._reserved: ReservedPort | None = None
         self._health = _Health()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        options = [("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", max_message_bytes)]
+        self._servers = [grpc.aio.server(options=options) for _ in range(listeners)]
+        for server in self._servers:
+            for service in services:
+                handlers = {rpc.name: self._handler(rpc) for rpc in rpcs(service)}
+                server.add_registered_method_handlers(service.descriptor.full_name, handlers)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
 
     async def start(self, host: str, port: int) -> int:
         """Listen on `host`, a name or an address of this machine, and return the port; 0 takes a free one.
 
         Raises OSError.
         """
+        if not self._shares_port:
+            self._reserved = ReservedPort(host, port)  # else two servers could share a port unnoticed
+            port = self._reserved.number
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            port = self._server.add_insecure_port(address)
+            for server in self._servers:
+                port = server.add_insecure_port(address)
         except RuntimeError as error:
-            raise OSError(
-                f"cannot listen on {address}: is it an address of this machine, and the port free? (--host, --port)"
-            ) from error
-        await self._server.start()
+            raise cannot_listen(address) from error
+        for server in self._servers:
+            await server.start()
         return port
 
     async def set_serving(self, serving: bool) -> None:
@@ -64,7 +75,9 @@ class GrpcioTransport:
     async def stop(self, grace_s: float) -> None:
         """Close the port, give calls in flight `grace_s` seconds, then cancel them."""
         self._health.close()
-        await self._server.stop(grace_s)
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+        if self._reserved:
+            self._reserved.close()
 
     def _handler(self, rpc: Rpc) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(content: bytes, context: Context) -> bytes:

@@ -21,9 +21,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from serving.config import Settings
 from serving.errors import WorkerError
 from serving.telemetry.metrics import close_http, serve_http
+from serving.transport.port import ReservedPort
 from serving.workers.gate import Change, Gate, State
 from serving.workers.link import Link
-from serving.workers.port import ReservedPort
 from serving.workers.scrape import WorkersCollector
 
 YOUNG_S = 10.0

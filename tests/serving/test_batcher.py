@@ -235,7 +235,7 @@ async def test_a_full_batch_is_not_kept_waiting() -> None:
     assert (model.batches, timing.dispatch) == ([[1, 2]], "full")
 
 
-QUICK = {1: 0.0001}
+QUICK = {4: 0.0001}
 SLOW = {1: 0.001}
 
 
@@ -290,7 +290,7 @@ async def test_nobody_overtakes_those_who_wait() -> None:
     """A call that could be run where it arrives joins the queue behind others."""
     model = Model(is_open=False)
     batcher = make(model, inline=True)
-    batcher.batcher.start_pace({1: 0.0, 16: 0.1})
+    batcher.batcher.start_pace({16: 0.0, 32: 0.1})
     first = asyncio.create_task(batcher.submit(pictures(*[0] * 20)))
     await settle()
     waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2)]

@@ -74,7 +74,7 @@ async def test_callers_that_keep_coming_one_by_one_share_batches() -> None:
     """Each arrives in a turn of its own, as grpcio hands them over, and comes back once it is answered."""
     model = Model()
     batcher = make(model, inline=True, crowd=Crowd(), clock=time.monotonic)
-    batcher.batcher.start_pace({1: 0.00001})
+    batcher.batcher.start_pace({64: 0.0001})
     stop = time.monotonic() + 0.5
 
     async def caller(value: int) -> None:
@@ -92,7 +92,7 @@ async def test_an_idle_server_never_waits_whatever_it_knows() -> None:
     """After a moment without a call, the first one is answered without a turn of the event loop."""
     model = Model()
     batcher = make(model, inline=True, crowd=Crowd(), clock=time.monotonic)
-    batcher.batcher.start_pace({1: 0.00001})
+    batcher.batcher.start_pace({64: 0.0001})
     for _ in range(20):
         await batcher.submit(pictures(1))
     await asyncio.sleep(2 * IDLE_S)

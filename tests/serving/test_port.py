@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from serving.workers.port import ReservedPort
+from serving.transport.port import ReservedPort
 
 
 @pytest.fixture(params=["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 - what is meant

@@ -21,10 +21,7 @@ class ReservedPort:
             self._reserve(host)
         except OSError as error:
             self.close()
-            raise OSError(
-                f"cannot listen on {host}:{self.number}: is it an address of this machine, and the port free? "
-                "(--host, --port)"
-            ) from error
+            raise cannot_listen(f"{host}:{self.number}") from error
 
     def close(self) -> None:
         """Give it back."""
@@ -64,3 +61,8 @@ class ReservedPort:
             held.close()
             raise
         self._sockets.append(held)
+
+
+def cannot_listen(address: str) -> OSError:
+    """The error that says so."""
+    return OSError(f"cannot listen on {address}: is it an address of this machine, and the port free? (--host, --port)")
