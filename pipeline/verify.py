@@ -202,6 +202,10 @@ def _in_batches(run: Run, images: Images, size: int) -> Answers:
 def _compare(who: str, came: Answers, expected: Answers) -> Distance:
     """Measure how far `came` is from PyTorch's answers; raises VerificationError when too far."""
     scale = float(np.abs(expected.logits[KNOWN_ANSWERS]).max())
+    if scale == 0:
+        raise VerificationError(
+            "the network answers every image with logits of 0: it died in training; try a lower learning_rate"
+        )
     distance = Distance(
         logits=float(np.abs(came.logits - expected.logits).max()) / scale,
         probabilities=float(np.abs(came.probabilities - expected.probabilities).max()),

@@ -23,7 +23,7 @@ FIRST_INTERVAL_S = 0.0001
 SMALLEST = 4
 """Fewer calls are not waited for: together they are answered no sooner than one after the other."""
 
-LARGEST = 64
+LARGEST = 32
 """Calls that are waited for at most; more gain nothing."""
 
 LONGEST_PAUSE = 256

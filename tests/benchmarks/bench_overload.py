@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_overload [--images 1 32 256] [--times 3] [--deadline-ms 50] [--seconds 5]
 
-Server and client each have a core of their own where there are two. The load is an open loop: calls start when they
+Server and client share the machine. The load is an open loop: calls start when they
 are due, and their time counts from then, whether the client was late or not.
 """
 
@@ -150,15 +150,24 @@ async def open_loop(caller: Caller, calls_per_s: float, timeout_s: float, durati
 
 
 @contextmanager
-def server() -> Iterator[ServerProcess]:
-    """Our server with its defaults, on the first core; this process moves to the others."""
+def server(repository: Path | None, concurrent_runs: int, *, pins: bool) -> Iterator[ServerProcess]:
+    """Our server with its defaults; if `pins`, on the first core, and this process on the others."""
     with TemporaryDirectory() as folder:
-        publisher = Publisher(Path(folder) / "repository")
-        publisher.publish(1)
-        arguments = ("--provider", "cpu", "--metrics-port", str(METRICS_PORT))
-        with server_process(publisher.root, Path(folder) / "log", *arguments) as process:
+        if repository is None:
+            publisher = Publisher(Path(folder) / "repository")
+            publisher.publish(1)
+            repository = publisher.root
+        arguments = (
+            "--provider",
+            "cpu",
+            "--metrics-port",
+            str(METRICS_PORT),
+            "--concurrent-runs",
+            str(concurrent_runs),
+        )
+        with server_process(repository, Path(folder) / "log", *arguments) as process:
             cores = sorted(os.sched_getaffinity(0))
-            if len(cores) > 1:
+            if pins and len(cores) > 1:
                 for thread in Path(f"/proc/{process.process.pid}/task").iterdir():
                     os.sched_setaffinity(int(thread.name), cores[:1])
                 os.sched_setaffinity(0, cores[1:])
@@ -217,9 +226,15 @@ def main() -> None:
     parser.add_argument("--times", type=float, default=3, help="times the capacity that is asked for")
     parser.add_argument("--deadline-ms", type=float, default=50)
     parser.add_argument("--seconds", type=float, default=5, help="seconds of each load")
+    parser.add_argument("--repository", type=Path, help="a model repository of yours, in place of the small test model")
+    parser.add_argument("--concurrent-runs", type=int, default=2, help="of the server; 1 leaves a core to the client")
+    parser.add_argument("--pin", action="store_true", help="give server and client a core each")
     options = parser.parse_args()
     images = np.ascontiguousarray(read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:1000])
-    with server() as process, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        server(options.repository, options.concurrent_runs, pins=options.pin) as process,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         print(f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}")
         for image_count in options.images:
             runner.run(overload(process.address, images[:image_count], options))

@@ -70,11 +70,11 @@ class Server:
 
 
 @contextmanager
-def _ours() -> Iterator[Running]:
+def _ours(*arguments: str) -> Iterator[Running]:
     with TemporaryDirectory() as folder:
         publisher = Publisher(Path(folder) / "repository")
         publisher.publish(1)
-        with server_process(publisher.root, Path(folder) / "log", "--provider", "cpu") as server:
+        with server_process(publisher.root, Path(folder) / "log", "--provider", "cpu", *arguments) as server:
             yield Running(int(server.address.rsplit(":", 1)[1]))
 
 
@@ -193,6 +193,7 @@ OURS = "ours"
 PLAIN = ("plain-asyncio", "plain-threads")
 SERVERS = (
     Server(OURS, "python -m serving serve, with its defaults", DIGITS, _ours),
+    Server("ours-2-workers", "the same with --workers 2", DIGITS, partial(_ours, "--workers", "2")),
     Server(PLAIN[0], "grpcio's event loop on uvloop, one call at a time", DIGITS, partial(_plain, "asyncio")),
     Server(PLAIN[1], "grpcio's thread pool, four threads", DIGITS, partial(_plain, "threads")),
     _of_peer("mosec", "HTTP/1.1, bytes", pixels("/inference"), "single"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.dataset import Dataset
@@ -162,3 +163,19 @@ def test_a_missing_file_fails_it(model: Path, prove: Callable[[], Verification])
     model.unlink()
     with pytest.raises(VerificationError, match=r"model\.onnx: "):
         prove()
+
+
+def test_a_network_that_died_in_training_is_no_version(
+    small_dataset: Dataset, checkpoint: Path, tmp_path: Path
+) -> None:
+    """Logits of 0 for every image: the error says what to do, and nothing is divided by them."""
+    content = torch.load(checkpoint, weights_only=True)
+    content["state"] = {
+        name: tensor if name in ("mean", "std") else torch.zeros_like(tensor)
+        for name, tensor in content["state"].items()
+    }
+    path = tmp_path / "dead.pt"
+    torch.save(content, path)
+    model = export(path, tmp_path / "model.onnx", size=28)
+    with pytest.raises(VerificationError, match="try a lower learning_rate"):
+        verify(model, path, small_dataset, known_answers=tmp_path / "known_answers.npz")
