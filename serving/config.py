@@ -34,6 +34,9 @@ class Settings(BaseModel):
     listeners: int = Field(
         4, ge=1, le=64, description="gRPC listeners of a process on that port; each takes one call at a time"
     )
+    spin_us: float = Field(
+        300, ge=0, le=100_000, description="microseconds after an answer in which the event loop does not sleep"
+    )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="the port for Prometheus; 0 takes a free one; none unless it is set"
     )

@@ -92,6 +92,10 @@ class VersionRefusedError(Exception):
     """A version directory, or CURRENT, that must not be served; the message says why."""
 
 
+class HistoryError(VersionRefusedError):
+    """HISTORY.jsonl does not tell what a version's bytes are: one that is loaded already stays."""
+
+
 class ProviderError(Exception):
     """The execution provider asked for cannot run here."""
 

@@ -54,7 +54,13 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     server = Server(settings) if settings.workers == 1 else Supervisor(settings)
-    await server.start()
+    starting, stopping = asyncio.ensure_future(server.start()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()  # told to stop while it loads
+        await server.drain()
+        return
+    await starting
     gc.collect()
     gc.freeze()  # what is here now stays: the collector need not look at it again and again
     address = f"{settings.host}:{server.port}"
@@ -62,5 +68,5 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
         print(json.dumps({"address": address, "port": server.port, "metrics_port": server.metrics_port}), flush=True)
     else:
         print(f"listening on {address}", flush=True)
-    await stop.wait()
+    await stopping
     await server.drain()

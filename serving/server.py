@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from protos.artifact.v1.manifest_pb2 import Current
 from serving.batching.admission import Limits
 from serving.batching.batcher import Batcher
 from serving.batching.crowd import Crowd
@@ -16,6 +18,7 @@ from serving.pixels import Images, PngDecoder
 from serving.session import CPU, Answers, Session, execution_provider
 from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
+from serving.transport.spin import Spinner
 from serving.versions.loaded import Loaded
 from serving.versions.manifest import Version
 from serving.versions.repository import Refusal, Repository, SwapGate
@@ -48,7 +51,7 @@ class Server:
             versions=settings.versions.split(","),
         )
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
-        self._batcher = batcher = Batcher[Session, Answers](
+        batcher = Batcher[Session, Answers](
             self._run,
             Session.timed_run if self._provider == CPU else None,
             Answers.join,
@@ -74,6 +77,7 @@ class Server:
             [service],
             self._calls,
             max_message_bytes=settings.max_message_bytes,
+            spinner=Spinner(_spin_s(settings), lambda: batcher.is_running),
             listeners=settings.listeners,
             shares_port=gate is not None,
         )
@@ -81,11 +85,16 @@ class Server:
         self.port = 0
         self.metrics_port: int | None = None
 
-    async def start(self) -> None:
-        """Listen, load what CURRENT names and go on watching it; raises OSError where the port cannot be had."""
+    async def start(self, serves: Current | None = None) -> None:
+        """Listen, load what CURRENT names and go on watching it; raises OSError where the port cannot be had.
+
+        `serves` is what the other processes behind the port answer with.
+        """
         if self._settings.metrics_port is not None:
             self.metrics_port = self._metrics.start(self._settings.host, self._settings.metrics_port)
         await self._transport.set_serving(False)
+        if serves:
+            await self._repository.restore(serves)
         if self._gate:  # the port has callers already: once it listens it must have an answer
             await self._repository.refresh()
         self.port = await self._transport.start(self._settings.host, self._settings.port)
@@ -127,7 +136,6 @@ class Server:
         return session
 
     def _swapped(self, loaded: Loaded) -> None:
-        self._batcher.start_pace(loaded.session.run_s)
         self._metrics.version_swapped(loaded)
         self._spawn(self._transport.set_serving(True))
 
@@ -143,6 +151,11 @@ class Server:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _spin_s(settings: Settings) -> float:
+    """Not where every core has a process of ours already: a loop that does not sleep would take it from the others."""
+    return settings.spin_us / 1e6 if len(os.sched_getaffinity(0)) > settings.workers else 0.0
 
 
 def _tracing(endpoint: str | None) -> "Tracing | None":

@@ -14,6 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from protos.artifact.v1.manifest_pb2 import Manifest
+from serving.batching.pace import Pace
 from serving.errors import ProviderError, VersionRefusedError
 from serving.pixels import Images
 from serving.versions.manifest import KnownAnswers, Version
@@ -72,8 +73,8 @@ class Session:
         self.image_shape = version.image_shape
         self._runtime = _create(version.model, provider, threads)
         self.provider = provider
-        self.run_s: dict[int, float] = {}
-        """The seconds that a run takes, by its images; empty before `warm_up`."""
+        self.pace = Pace()
+        """How long runs take; knows nothing before `warm_up`."""
         self._check_signature()
 
     def run(self, images: Images) -> Answers:
@@ -108,12 +109,14 @@ class Session:
 
         The best of some runs counts: what else the machine does is not the model's time.
         """
+        run_s = {}
         image_count = 1
         while image_count <= max_image_count:
             images = np.zeros((image_count, *self.image_shape), np.uint8)
             self.run(images)
-            self.run_s[image_count] = min(self.timed_run(images)[1] for _ in range(TIMED_RUNS))
+            run_s[image_count] = min(self.timed_run(images)[1] for _ in range(TIMED_RUNS))
             image_count *= 2
+        self.pace = Pace(run_s)
 
     def _check_signature(self) -> None:
         signature = self.manifest.signature

@@ -11,7 +11,7 @@ SOON_S = 0.05
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may wait for a run: whichever is reached first."""
+    """How much may wait before a call: whichever is reached first."""
 
     images: int
     """A bound on memory."""
@@ -21,36 +21,35 @@ class Limits:
 
 @dataclass(frozen=True)
 class Backlog:
-    """What stands before a call, in images."""
+    """What goes before a call."""
 
-    queued: int
-    """All that wait."""
-    before: int
-    """Those that go first, running or waiting."""
-    concurrent_runs: int
-    has_idle_worker: bool
+    images: int
+    """Those that wait."""
+    queue_s: float
+    """Until those have been run."""
+    running_s: float
+    """Until a worker is free for them; 0 where one is."""
 
 
-def admit(image_count: int, deadline_in_s: float | None, *, backlog: Backlog, limits: Limits, pace: Pace) -> None:
+def admit(image_count: int, deadline_in_s: float | None, *, before: Backlog, limits: Limits, pace: Pace) -> None:
     """Raise OverloadedError when the queue is full, or when the deadline cannot be met at the measured pace.
 
-    An empty queue takes every call, however large.
+    A call that nobody waits before is taken, however large.
     """
-    if backlog.queued:
-        work_s = pace.run_s(backlog.queued) / backlog.concurrent_runs
-        if backlog.queued + image_count > limits.images or work_s > limits.work_s:
-            raise OverloadedError(
-                f"the queue is full: {backlog.queued} images, {1000 * work_s:.0f} ms of work; "
-                f"at most {limits.images} images and {1000 * limits.work_s:.0f} ms may wait",
-                retry_after_s=max(work_s / 2, SOON_S),
-                metadata={"queued_images": backlog.queued, "max_queue_images": limits.images},
-            )
-    if deadline_in_s is None or backlog.has_idle_worker:
+    if before.images and (before.images + image_count > limits.images or before.queue_s > limits.work_s):
+        raise OverloadedError(
+            f"the queue is full: {before.images} images wait before this call, {1000 * before.queue_s:.0f} ms of work; "
+            f"at most {limits.images} images and {1000 * limits.work_s:.0f} ms may",
+            retry_after_s=max(before.queue_s / 2, SOON_S),
+            metadata={"queued_images": before.images, "max_queue_images": limits.images},
+        )
+    before_s = before.queue_s + before.running_s
+    if deadline_in_s is None or not before_s:
         return
-    answer_s = pace.answer_s(ahead=backlog.before, own=image_count, concurrent_runs=backlog.concurrent_runs)
+    answer_s = pace.answer_s(image_count, before_s=before_s)
     if answer_s > deadline_in_s:
         raise OverloadedError(
             f"the deadline is {1000 * deadline_in_s:.0f} ms away, an answer {1000 * answer_s:.0f} ms",
             retry_after_s=max(answer_s, SOON_S),
-            metadata={"queued_images": backlog.queued},
+            metadata={"queued_images": before.images},
         )

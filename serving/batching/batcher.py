@@ -6,19 +6,18 @@ meanwhile forms the next one. Knows neither the transport nor onnxruntime. docs/
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Generic, TypeVar
 
 from serving.batching.admission import Backlog, Limits, admit
 from serving.batching.crowd import Crowd
-from serving.batching.pace import Pace
-from serving.batching.queue import Dispatch, Queue, Timing, Waiting, is_interactive
+from serving.batching.queue import SHARE_IMAGES, Dispatch, Model, Queue, Timing, Waiting, is_interactive
 from serving.batching.runner import Answers, Observer, Run, RunElsewhere, Runner
 from serving.errors import DeadlineError
 from serving.pixels import Images
 
-M = TypeVar("M")
+M = TypeVar("M", bound=Model)
 T = TypeVar("T", bound=Answers)
 
 
@@ -51,14 +50,14 @@ class Batcher(Generic[M, T]):
         self._max_wait_s = max_wait_s
         self._concurrent_runs = self._idle_workers = concurrent_runs
         self._clock = clock
-        self._pace = Pace()
-        self._runner = Runner(run, run_now, self._pace, observer, clock)
+        self._observer = observer
+        self._runner = Runner(run, run_now, observer, clock)
         self._queue = Queue[M, T](max_batch_images)
         self._crowd = crowd
         self._last_arrival = 0.0
         self._is_waking = False
-        self._is_full = asyncio.Event()
-        self._running_images = 0
+        self._stop_waiting = asyncio.Event()
+        self._running_s = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -66,9 +65,10 @@ class Batcher(Generic[M, T]):
         """The images that wait for a run."""
         return self._queue.image_count
 
-    def start_pace(self, run_s: Mapping[int, float]) -> None:
-        """Learn how many seconds a new model takes for a run of so many images."""
-        self._pace.start(run_s)
+    @property
+    def is_running(self) -> bool:
+        """Whether the model runs in a thread, or is about to."""
+        return self._idle_workers < self._concurrent_runs
 
     async def submit(self, model: M, images: Images, deadline: float | None = None) -> tuple[T, Timing]:
         """The answers of `model` for `images`, in their order, and where their time went.
@@ -84,13 +84,22 @@ class Batcher(Generic[M, T]):
             if self._crowd:
                 self._crowd.came(1, 1, 0)
                 self._crowd.answered(self._clock())
-            return answer
-        self._admit(len(images), deadline, arrived)
-        self._last_arrival = arrived
+        else:
+            self._admit(model, len(images), deadline, arrived)
+            self._last_arrival = arrived
+            answer = await self._answer_from_queue(model, images, deadline, arrived)
+        self._observer.call_waited(answer[1].queue_s)
+        return answer
+
+    async def _answer_from_queue(
+        self, model: M, images: Images, deadline: float | None, arrived: float
+    ) -> tuple[T, Timing]:
         calls = [self._waiting(model, part, deadline, arrived) for part in self._parts(images)]
         for call in calls:
             self._queue.join(call)
         self._wake()
+        if deadline is not None and deadline - arrived <= self._max_wait_s + model.pace.run_s(len(images)):
+            self._stop_waiting.set()  # it cannot wait for a batch to fill
         try:
             if len(calls) == 1:
                 return await calls[0].answered
@@ -110,7 +119,8 @@ class Batcher(Generic[M, T]):
         return [images] if len(images) <= most else [images[at : at + most] for at in range(0, len(images), most)]
 
     def _waiting(self, model: M, images: Images, deadline: float | None, arrived: float) -> Waiting[M, T]:
-        return Waiting(model, images, deadline, arrived, asyncio.get_running_loop().create_future())
+        answered = asyncio.get_running_loop().create_future()
+        return Waiting(model, images, deadline, arrived, answered, model.pace.work_s(len(images)))
 
     def _joined(self, arrived: float, parts: Sequence[tuple[T, Timing]]) -> tuple[T, Timing]:
         """The answers of a call that was split; its runs, some of them at the same time, count as one."""
@@ -119,27 +129,24 @@ class Batcher(Generic[M, T]):
         timing = Timing(first.queue_s, compute_s, first.batch_images, first.dispatch)
         return self._join([answers for answers, _ in parts]), timing
 
-    def _admit(self, image_count: int, deadline: float | None, now: float) -> None:
-        backlog = Backlog(
-            queued=self._queue.image_count,
-            before=self._running_images + self._queue.images_before(image_count),
-            concurrent_runs=self._concurrent_runs,
-            has_idle_worker=self._idle_workers > 0,
-        )
+    def _admit(self, model: M, image_count: int, deadline: float | None, now: float) -> None:
+        images, queue_s = self._queue.before(image_count)
+        running_s = 0.0 if self._idle_workers else self._running_s
+        before = Backlog(images, queue_s / self._concurrent_runs, running_s / self._concurrent_runs)
         deadline_in_s = None if deadline is None else deadline - now
-        admit(image_count, deadline_in_s, backlog=backlog, limits=self._limits, pace=self._pace)
+        admit(image_count, deadline_in_s, before=before, limits=self._limits, pace=model.pace)
 
     def _wake(self) -> None:
         """Put an idle worker to work, from the next turn of the event loop on: who arrives until then joins in."""
         if self._idle_workers and self._queue.image_count and not self._is_waking:
             self._idle_workers -= 1
             self._is_waking = True
-            self._is_full.clear()
+            self._stop_waiting.clear()
             task = asyncio.create_task(self._work())
             self._tasks.add(task)  # the loop itself keeps only weak references
             task.add_done_callback(self._tasks.discard)
         if self._queue.image_count >= self._max_batch_images:
-            self._is_full.set()
+            self._stop_waiting.set()
 
     async def _work(self) -> None:
         """Run batches until nobody waits."""
@@ -151,11 +158,12 @@ class Batcher(Generic[M, T]):
             while batch := self._queue.next_batch(self._idle_workers, self._clock()):
                 self._wake()  # another worker, for what this batch leaves
                 image_count = sum(len(call.images) for call in batch)
-                self._running_images += image_count
+                run_s = batch[0].model.pace.run_s(image_count)
+                self._running_s += run_s
                 try:
                     await self._runner.answer(batch, "full" if image_count >= self._max_batch_images else dispatch)
                 finally:
-                    self._running_images -= image_count
+                    self._running_s -= run_s
                 if self._crowd:
                     self._crowd.answered(self._clock())
                 dispatch = "freed"
@@ -167,26 +175,26 @@ class Batcher(Generic[M, T]):
         """Wait for a batch to fill, as long as was asked for or as calls are known to come."""
         if self._max_wait_s:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._is_full.wait(), self._max_wait_s)
+                await asyncio.wait_for(self._stop_waiting.wait(), self._max_wait_s)
             return "waited"
         return await self._gather(self._crowd) if self._crowd else "idle"
 
     async def _gather(self, crowd: Crowd) -> Dispatch:
-        """Wait for the interactive calls that are known to come."""
+        """Wait for the interactive calls that are known to come, unless bulk is there or a batch is full enough."""
         began = last_arrival = self._clock()
         expected, turns = crowd.expected(began), 0
         while True:
+            if self._queue.has_bulk:
+                return "idle"
             calls, now = self._queue.interactive_count, self._clock()
             if self._last_arrival > last_arrival:
                 last_arrival, turns = self._last_arrival, 0
-            since_first_s, since_last_s = now - began, now - last_arrival
-            if self._queue.has_bulk or crowd.is_over(
-                calls, expected, since_first_s=since_first_s, since_last_s=since_last_s, turns=turns
-            ):
+            is_enough = calls >= expected or self._queue.image_count >= SHARE_IMAGES
+            if is_enough or crowd.is_over(since_first_s=now - began, since_last_s=now - last_arrival, turns=turns):
                 break
             await asyncio.sleep(0)
             turns += 1
         crowd.came(calls, expected, last_arrival - began)
-        if calls < expected:
+        if not is_enough:
             return "quiet"
         return "gathered" if calls > 1 else "idle"

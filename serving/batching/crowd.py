@@ -49,10 +49,10 @@ class Crowd:
             return min(max(2 * self._expected, SMALLEST), LARGEST)
         return self._expected
 
-    def is_over(self, calls: int, expected: int, *, since_first_s: float, since_last_s: float, turns: int) -> bool:
-        """Whether a batch that waits for `expected` calls should begin."""
+    def is_over(self, *, since_first_s: float, since_last_s: float, turns: int) -> bool:
+        """Whether nobody comes any more: since the last one, `turns` of the event loop have passed."""
         is_quiet = since_last_s > GAPS * self._interval_s and turns >= TURNS
-        return calls >= expected or is_quiet or since_first_s > LONGEST_S
+        return is_quiet or since_first_s > LONGEST_S
 
     def came(self, calls: int, expected: int, within_s: float) -> None:
         """Learn that so many came, from the first to the last in `within_s`, where `expected` were waited for."""

@@ -3,8 +3,9 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
+from serving.batching.pace import Pace
 from serving.errors import DeadlineError
 from serving.pixels import Images
 
@@ -20,7 +21,16 @@ SHARE_IMAGES = 64
 Dispatch = Literal["idle", "gathered", "quiet", "waited", "full", "freed"]
 """Why a batch began when it did; docs/batching.md explains each."""
 
-M = TypeVar("M")
+
+class Model(Protocol):
+    """What answers calls."""
+
+    @property
+    def pace(self) -> Pace:
+        """How long its runs take."""
+
+
+M = TypeVar("M", bound=Model)
 T = TypeVar("T")
 
 
@@ -48,6 +58,8 @@ class Waiting(Generic[M, T]):
     deadline: float | None
     arrived: float
     answered: "asyncio.Future[tuple[T, Timing]]"
+    work_s: float
+    """What it adds to the work that waits."""
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error, if anybody still waits."""
@@ -88,9 +100,10 @@ class Queue(Generic[M, T]):
         """Whether a bulk call waits."""
         return bool(self._bulk.calls)
 
-    def images_before(self, image_count: int) -> int:
-        """The images that go before a call of so many that comes now."""
-        return self._interactive.image_count if is_interactive(image_count) else self.image_count
+    def before(self, image_count: int) -> tuple[int, float]:
+        """The images that go before a call of so many that comes now, and the seconds that running them takes."""
+        lanes = [self._interactive] if is_interactive(image_count) else [self._interactive, self._bulk]
+        return sum(lane.image_count for lane in lanes), sum(lane.work_s for lane in lanes)
 
     def join(self, call: Waiting[M, T]) -> None:
         """Stand at the end of its lane."""
@@ -103,8 +116,8 @@ class Queue(Generic[M, T]):
     def next_batch(self, idle_workers: int, now: float) -> list[Waiting[M, T]]:
         """As many calls of one model as fit and as are one worker's share, while `idle_workers` more could take some.
 
-        A batch that begins with interactive calls takes no bulk calls: they would wait for those too. Calls that nobody
-        waits for any more are dropped.
+        The first one says of which model. A batch that begins with interactive calls takes no bulk calls: they would
+        wait for those too. Calls that nobody waits for any more are dropped.
         """
         share = max(SHARE_IMAGES, -(-self.image_count // (idle_workers + 1)))
         lanes = [self._interactive, self._bulk]
@@ -115,9 +128,10 @@ class Queue(Generic[M, T]):
         for lane in lanes:
             if batch and lane is self._bulk:
                 break
-            while (call := lane.first) is not None:
-                fits = image_count < share and image_count + len(call.images) <= self._max_batch_images
-                if batch and not (fits and call.model is batch[0].model):
+            for call in list(lane.calls):
+                if batch and call.model is not batch[0].model:
+                    continue
+                if batch and (image_count >= share or image_count + len(call.images) > self._max_batch_images):
                     break
                 lane.leave(call)
                 if call.is_waited_for(now):
@@ -140,16 +154,15 @@ class _Lane(Generic[M, T]):
     def __init__(self) -> None:
         self.calls: OrderedDict[Waiting[M, T], None] = OrderedDict()
         self.image_count = 0
-
-    @property
-    def first(self) -> Waiting[M, T] | None:
-        return next(iter(self.calls), None)
+        self.work_s = 0.0
 
     def join(self, call: Waiting[M, T]) -> None:
         self.calls[call] = None
         self.image_count += len(call.images)
+        self.work_s += call.work_s
 
     def leave(self, call: Waiting[M, T]) -> None:
         if call in self.calls:
             del self.calls[call]
             self.image_count -= len(call.images)
+            self.work_s = self.work_s - call.work_s if self.calls else 0.0  # so that rounding does not add up

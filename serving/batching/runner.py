@@ -5,8 +5,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from serving.batching.pace import Pace
-from serving.batching.queue import Dispatch, Timing, Waiting
+from serving.batching.queue import Dispatch, Model, Timing, Waiting
 from serving.errors import ServingError
 from serving.pixels import Images
 
@@ -28,7 +27,7 @@ class Observer(Protocol):
         """The model answered a batch."""
 
 
-M = TypeVar("M")
+M = TypeVar("M", bound=Model)
 T = TypeVar("T", bound=Answers)
 
 Run = Callable[[M, Images], tuple[T, float]]
@@ -38,19 +37,17 @@ RunElsewhere = Callable[[M, Images], Awaitable[tuple[T, float]]]
 
 
 class Runner(Generic[M, T]):
-    """Runs with `run`, or with `run_now` (if there is one) what is known to be quick; `pace` learns from every run."""
+    """Runs with `run`, or with `run_now` (if there is one) what is known to be quick; the pace learns from it."""
 
     def __init__(
         self,
         run: RunElsewhere[M, T],
         run_now: Run[M, T] | None,
-        pace: Pace,
         observer: Observer,
         clock: Callable[[], float],
     ) -> None:
         self._run = run
         self._run_now = run_now
-        self._pace = pace
         self._observer = observer
         self._clock = clock
 
@@ -62,8 +59,7 @@ class Runner(Generic[M, T]):
             return None
         answers, compute_s = ran
         timing = Timing(0.0, compute_s, len(images), "idle")
-        self._observer.call_waited(0.0)
-        self._ran(timing, began)
+        self._ran(model, timing, began)
         return answers, timing
 
     async def answer(self, batch: list[Waiting[M, T]], dispatch: Dispatch) -> None:
@@ -85,10 +81,10 @@ class Runner(Generic[M, T]):
                 call.fail(error)
             raise
         else:
-            self._ran(timing, began)
+            self._ran(batch[0].model, timing, began)
 
     def _run_if_quick(self, model: M, images: Images) -> tuple[T, float] | None:
-        if self._run_now and len(images) <= self._pace.quick_images:
+        if self._run_now and len(images) <= model.pace.quick_images:
             return self._run_now(model, images)
         return None
 
@@ -100,11 +96,10 @@ class Runner(Generic[M, T]):
             if not call.answered.done():
                 timing = Timing(began - call.arrived, ran.compute_s, ran.batch_images, ran.dispatch)
                 call.answered.set_result((answers[start:stop], timing))
-                self._observer.call_waited(timing.queue_s)
             start = stop
 
-    def _ran(self, timing: Timing, began: float) -> None:
-        self._pace.observe(timing.batch_images, self._clock() - began)
+    def _ran(self, model: M, timing: Timing, began: float) -> None:
+        model.pace.observe(timing.batch_images, self._clock() - began)
         self._observer.batch_ran(timing.batch_images, timing.compute_s, timing.dispatch)
 
     async def _find_guilty(self, batch: list[Waiting[M, T]], error: Exception, dispatch: Dispatch) -> None:

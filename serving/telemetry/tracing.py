@@ -89,7 +89,7 @@ class Tracing:
 
 
 def _timing(call: Call) -> dict[str, int]:
-    """Where the call's time went, as its trailer says: queue_us, compute_us, batch_images."""
+    """Where the call's time went, as its trailer says: queue_us, batch_us, compute_us, batch_images."""
     parts = (part.partition("=") for name, text in call.trailers if name == TIMING for part in text.split())
     return {name: int(number) for name, _, number in parts if number.isdigit()}
 

@@ -12,6 +12,7 @@ from grpc_status import rpc_status
 from serving.call import Call, Calls, Rpc, Service, rpcs
 from serving.errors import ServingError, to_status
 from serving.transport.port import ReservedPort, cannot_listen
+from serving.transport.spin import Spinner
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -22,8 +23,8 @@ class GrpcioTransport:
     """Serves services, health and reflection on one port, which other processes listen on too if `shares_port`.
 
     grpcio takes the next call of a listener only when it has handed over the last one, a tenth of a millisecond later:
-    several `listeners`, among which the kernel spreads the connections, take several. Health knows of nothing until
-    `set_serving` tells it.
+    several `listeners`, among which the kernel spreads the connections, take several. `spinner` is told of every
+    answer. Health knows of nothing until `set_serving` tells it.
     """
 
     def __init__(
@@ -32,15 +33,18 @@ class GrpcioTransport:
         calls: Calls,
         *,
         max_message_bytes: int,
+        spinner: Spinner,
         listeners: int = 1,
         shares_port: bool = False,
     ) -> None:
         self._calls = calls
+        self._spinner = spinner
         self._names = [service.descriptor.full_name for service in services]
         self._shares_port = shares_port
         self._reserved: ReservedPort | None = None
         self._health = _Health()
-        options = [("grpc.so_reuseport", 1), ("grpc.max_receive_message_length", max_message_bytes)]
+        shares = shares_port or listeners > 1
+        options = [("grpc.so_reuseport", int(shares)), ("grpc.max_receive_message_length", max_message_bytes)]
         self._servers = [grpc.aio.server(options=options) for _ in range(listeners)]
         for server in self._servers:
             for service in services:
@@ -55,7 +59,7 @@ class GrpcioTransport:
         Raises OSError.
         """
         if not self._shares_port:
-            self._reserved = ReservedPort(host, port)  # else two servers could share a port unnoticed
+            self._reserved = ReservedPort(host, port)  # else a server that is there could share it unnoticed
             port = self._reserved.number
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
@@ -86,6 +90,8 @@ class GrpcioTransport:
                 response = await self._calls.answer(rpc, content, call)
             except ServingError as error:
                 await _abort(context, error, call)
+            finally:
+                self._spinner.touch()
             if call.trailers:
                 context.set_trailing_metadata(tuple(call.trailers))
             return response

@@ -1,4 +1,8 @@
-"""A port that several processes of ours share, and nobody else."""
+"""A port that several listeners of ours share: nobody else has it when they come.
+
+Who comes later and sets SO_REUSEPORT, as grpcio does unless told otherwise, gets a share of the connections, if it is a
+process of the same user: the kernel asks no more.
+"""
 
 import errno
 import socket

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from protos.artifact.v1.manifest_pb2 import Current, HistoryEntry, Manifest, Tensor
-from serving.errors import VersionRefusedError
+from serving.errors import HistoryError, VersionRefusedError
 from serving.pixels import Images
 
 CURRENT = "CURRENT"
@@ -69,16 +69,21 @@ def parse_current(content: bytes) -> Current:
 def find_published(model_directory: Path, version: int) -> Current:
     """A version as CURRENT named it when it was last current, from HISTORY.jsonl (`previous` is left out).
 
-    Raises VersionRefusedError when no line has its hash: what was never current was never published.
+    Raises VersionRefusedError when no line names it: what was never current was never published. Raises HistoryError
+    when the file cannot be read, or when its line is older than hashes in it.
     """
-    whole_lines = _read(model_directory / HISTORY).rpartition(b"\n")[0]  # a last one without its end is being written
-    for line in reversed(whole_lines.splitlines()):
-        entry = _parse(line, HistoryEntry(), HISTORY)
-        if entry.version == version and entry.sha256:
-            return Current(version=version, sha256=entry.sha256, generation=entry.generation)
-    raise VersionRefusedError(
-        f"{model_directory / HISTORY}: has no hash of version {version}, expected one: publish or promote it first"
-    )
+    try:
+        content = _read(model_directory / HISTORY)
+        whole_lines = content.rpartition(b"\n")[0]  # a last one without its end is being written
+        entries = [_parse(line, HistoryEntry(), HISTORY) for line in whole_lines.splitlines()]
+    except VersionRefusedError as error:
+        raise HistoryError(str(error)) from error
+    of_version = [entry for entry in reversed(entries) if entry.version == version]
+    if not of_version:
+        raise VersionRefusedError(f"{model_directory / HISTORY}: has no version {version}: publish or promote it first")
+    if not (published := next((entry for entry in of_version if entry.sha256), None)):
+        raise HistoryError(f"{model_directory / HISTORY}: has no hash of version {version}: promote it first")
+    return Current(version=version, sha256=published.sha256, generation=published.generation)
 
 
 def read_version(model_directory: Path, current: Current) -> Version:

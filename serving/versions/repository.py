@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from protos.artifact.v1.manifest_pb2 import Current
-from serving.errors import NoModelError, UnknownVersionError, VersionRefusedError
+from serving.errors import HistoryError, NoModelError, UnknownVersionError, VersionRefusedError
 from serving.session import Session
 from serving.versions.loaded import Loaded, LoadedVersions
 from serving.versions.manifest import CURRENT, Version, find_published, parse_current, read_version
@@ -121,6 +121,16 @@ class Repository:
         """The session that answers calls which name `version`; raises what `find` raises."""
         return self.find(version).session
 
+    async def restore(self, current: Current) -> None:
+        """Before the first look at CURRENT: load what other processes of this server answer with, if it is still there.
+
+        So a process that replaces one answers like the others, also while CURRENT names what nobody can serve.
+        """
+        try:
+            self._swap(await self._ready(current))
+        except VersionRefusedError as error:
+            log.warning("cannot load version %d, with which others answer: %s", current.version, error)
+
     async def watch(self, poll_s: float) -> None:
         """Refresh for ever, every `poll_s` seconds."""
         while True:
@@ -177,7 +187,7 @@ class Repository:
             self.refusal = Refusal(current.version, current.generation, str(error), current.sha256)
             self._tell(self.refusal)
         else:
-            await self._follow_others(current)
+            await self._follow_others(current, content)
 
     async def _passes(self, gate: SwapGate, current: Current, content: bytes) -> bool:
         """Wait at the gate; False when CURRENT changes meanwhile, which some may have seen and others not."""
@@ -190,17 +200,23 @@ class Repository:
         finally:
             waits.cancel()
 
-    async def _follow_others(self, current: Current) -> None:
+    async def _follow_others(self, current: Current, content: bytes) -> None:
         """Hold the versions that are wanted beside the current one, and no others."""
         numbers = {"current": current.version, "previous": current.previous}
         wanted = {numbers[name] if name in numbers else int(name) for name in self._names} - {0, current.version}
         self._versions.keep({current.version, *wanted})
         self._refused = {}
         for version in sorted(wanted):
+            if await self._in_thread(self._read_current) != content:
+                self._seen = object()  # as above: a new CURRENT does not wait for these
+                return
             try:
                 published = await self._in_thread(partial(find_published, self._directory, version))
                 self._versions.hold(await self._ready(published))
             except VersionRefusedError as error:
+                if isinstance(error, HistoryError) and self._versions.get(version):
+                    log.warning("version %d stays: %s", version, error)
+                    continue
                 self._versions.let_go(version)
                 self._refused[version] = Refusal(version, current.generation, str(error))
                 self._tell(self._refused[version])

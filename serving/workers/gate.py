@@ -22,6 +22,7 @@ class Change(NamedTuple):
     sha256: str
     """Of the manifest of the version that it names; empty where CURRENT could not be read."""
     generation: int
+    version: int = 0
 
 
 class State(StrEnum):

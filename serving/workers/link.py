@@ -27,7 +27,8 @@ class Link:
 
     def send(self, **message: Any) -> None:
         """Tell the other end; nothing happens when it is gone."""
-        self._writer.write(json.dumps(message).encode() + b"\n")
+        if not self._writer.is_closing():
+            self._writer.write(json.dumps(message).encode() + b"\n")
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         """What the other end tells, until it is gone."""

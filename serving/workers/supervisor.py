@@ -64,6 +64,7 @@ class Supervisor:
         self._draining = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._gate = Gate(self._swap, self._replace)
+        self._served: Change | None = None
         self._killed_count = 0
         self._scrape_count = 0
         self._http: WSGIServer | None = None
@@ -151,7 +152,7 @@ class Supervisor:
         self._workers[number] = worker
         self._gate.enter(number)
         settings = self._settings.model_copy(update={"port": self.port, "metrics_port": None})
-        worker.link.send(worker=number, settings=settings.model_dump_json())
+        worker.link.send(worker=number, settings=settings.model_dump_json(), serves=self._served)
         if self._draining.is_set():
             worker.link.send(drain=True)
         async for message in worker.link.messages():
@@ -170,13 +171,16 @@ class Supervisor:
                     self._all_listen.set_result(None)
             case {"fault": fault}:
                 worker.fault = fault
-            case {"state": state, "change": [sha256, generation]}:
-                self._gate.hear(number, State(state), Change(sha256, generation))
+            case {"state": state, "change": change}:
+                if state == State.SERVES:
+                    self._served = Change(*change)
+                self._gate.hear(number, State(state), Change(*change))
             case {"scrape": scrape, "exposition": exposition}:
                 if scrape in worker.scrapes:  # else it comes too late
                     worker.scrapes.pop(scrape).set_result(exposition)
 
     def _swap(self, number: int, change: Change) -> None:
+        self._served = change
         self._workers[number].link.send(swap=change)
 
     def _replace(self, number: int) -> None:

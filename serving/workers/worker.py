@@ -33,7 +33,7 @@ class SupervisorGate:
 
     async def wait(self, current: Current) -> None:
         """Say that what CURRENT names is ready; return when it may swap."""
-        change = Change(current.sha256, current.generation)
+        change = Change(current.sha256, current.generation, current.version)
         if not self._is_closed:
             self._tell(State.SERVES, change)
             return
@@ -44,7 +44,7 @@ class SupervisorGate:
 
     def refused(self, refusal: Refusal) -> None:
         """Say that what CURRENT names is not served here."""
-        self._tell(State.REFUSED, Change(refusal.sha256, refusal.generation))
+        self._tell(State.REFUSED, Change(refusal.sha256, refusal.generation, refusal.version))
 
     def close(self) -> None:
         """From now on wait for the supervisor."""
@@ -80,7 +80,7 @@ async def _work(end: socket.socket) -> int:
     try:
         server = Server(settings, gate)
         listening = asyncio.create_task(_listen(messages, link, server, gate, stop))
-        await server.start()
+        await server.start(_current(first["serves"]))
     except (ProviderError, OSError) as error:
         link.send(fault=str(error))
         await link.close()
@@ -95,6 +95,14 @@ async def _work(end: socket.socket) -> int:
     return 0
 
 
+def _current(serves: list[Any] | None) -> Current | None:
+    """What the other workers answer with, if they do."""
+    if serves is None:
+        return None
+    change = Change(*serves)
+    return Current(version=change.version, sha256=change.sha256, generation=change.generation)
+
+
 async def _listen(
     messages: AsyncIterator[dict[str, Any]], link: Link, server: Server, gate: SupervisorGate, stop: asyncio.Event
 ) -> None:
@@ -103,8 +111,8 @@ async def _listen(
     try:
         async for message in messages:
             match message:
-                case {"swap": [sha256, generation]}:
-                    gate.open(Change(sha256, generation))
+                case {"swap": change}:
+                    gate.open(Change(*change))
                 case {"scrape": number}:
                     answer = asyncio.create_task(_answer_scrape(link, server, number))
                     answers.add(answer)

@@ -81,7 +81,7 @@ class _Run:
 
 
 def measure(port: int, protocol: Protocol, load: Load, images: Images, *, duration_s: int) -> Measured:
-    """Load the server on `port` for `duration_s`, after a warm-up; raises RuntimeError if it refuses calls."""
+    """Load the server on `port` for `duration_s`, after a warm-up; raises RuntimeError if it refuses more than 5 %."""
     images = images[: load.image_count]
     clients = load.connections if protocol.is_grpc else load.callers
     options = (f"--clients={clients}", f"--max-concurrent-streams={load.callers // clients}")

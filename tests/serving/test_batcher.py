@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -14,17 +15,28 @@ from hypothesis import strategies as st
 from serving.batching.admission import Limits
 from serving.batching.batcher import Batcher
 from serving.batching.crowd import Crowd
+from serving.batching.pace import Pace
 from serving.batching.queue import Timing
 from serving.batching.runner import Observer
 from serving.errors import DeadlineError, OverloadedError
 from serving.pixels import Images
 
+QUICK = {4: 0.0001}
+SLOW = {1: 0.001}
 Answer = np.ndarray  # the first pixel of each image
 
 
 def pictures(*values: int, size: int = 2) -> Images:
     """One image a value, filled with it."""
     return np.stack([np.full((size, size), value, np.uint8) for value in values])
+
+
+@dataclass(eq=False)
+class Named:
+    """What is to answer, as the batcher sees it."""
+
+    name: str
+    pace: Pace = field(default_factory=Pace)
 
 
 class Model:
@@ -39,21 +51,21 @@ class Model:
         if is_open:
             self.gate.set()
 
-    async def run(self, name: str, images: Images) -> tuple[Answer, float]:
+    async def run(self, named: Named, images: Images) -> tuple[Answer, float]:
         """Answer when the gate is open; fail when one of the images is bad."""
-        values = self._begin(name, images)
+        values = self._begin(named, images)
         await self.gate.wait()
         return self._end(images, values), 0.001
 
-    def run_now(self, name: str, images: Images) -> tuple[Answer, float]:
+    def run_now(self, named: Named, images: Images) -> tuple[Answer, float]:
         """Answer at once."""
-        return self._end(images, self._begin(name, images)), 0.001
+        return self._end(images, self._begin(named, images)), 0.001
 
-    def _begin(self, name: str, images: Images) -> list[int]:
+    def _begin(self, named: Named, images: Images) -> list[int]:
         values: list[int] = images[:, 0, 0].tolist()
         self.before(values)
         self.batches.append(values)
-        self.names.append(name)
+        self.names.append(named.name)
         return values
 
     def _end(self, images: Images, values: list[int]) -> Answer:
@@ -63,15 +75,26 @@ class Model:
 
 
 class Answering:
-    """A batcher of which only the answers are looked at."""
+    """A batcher for one model, of which only the answers are looked at."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
-        self.batcher: Batcher[str, Answer] = Batcher(*arguments, **settings)
+        self.batcher: Batcher[Named, Answer] = Batcher(*arguments, **settings)
+        self.model = Named("a")
 
-    async def submit(self, images: Images, deadline: float | None = None, model: str = "a") -> Answer:
+    async def submit(self, images: Images, deadline: float | None = None, model: Named | None = None) -> Answer:
         """Submit, and leave the timing out."""
-        answers, _ = await self.batcher.submit(model, images, deadline)
+        answers, _ = await self.timed(images, deadline, model)
         return answers
+
+    async def timed(
+        self, images: Images, deadline: float | None = None, model: Named | None = None
+    ) -> tuple[Answer, Timing]:
+        """Submit."""
+        return await self.batcher.submit(model or self.model, images, deadline)
+
+    def loaded(self, run_s: Mapping[int, float]) -> None:
+        """Give the model's times when it was loaded."""
+        self.model.pace = Pace(run_s)
 
 
 class Nobody:
@@ -171,21 +194,61 @@ async def test_a_batch_never_exceeds_its_limit_and_keeps_the_order() -> None:
 
 
 async def test_a_batch_is_answered_by_one_model() -> None:
-    """After a swap the queue may hold calls that were checked against the old model: that one answers them."""
+    """Calls for several versions may wait together: the first one says whose turn it is, and those of its kind join."""
     model = Model(is_open=False)
     batcher = make(model)
     first = await busy(model, batcher)
-    calls = [(1, 2, "old"), (2, 3, "new"), (3, 2, "new"), (4, 2, "old")]
-    sizes = {"old": 2, "new": 3}
-    waiting = [
-        asyncio.create_task(batcher.submit(pictures(value, size=sizes[name]), model=name)) for value, _, name in calls
-    ]
+    old, new = Named("old"), Named("new")
+    calls = [(1, 2, old), (2, 3, new), (3, 3, new), (4, 2, old), (5, 3, new)]
+    waiting = [asyncio.create_task(batcher.submit(pictures(value, size=size), model=who)) for value, size, who in calls]
     await settle()
     model.gate.set()
     answers = await asyncio.gather(first, *waiting)
-    assert [answer.tolist() for answer in answers] == [[0], [1], [2], [3], [4]]
-    assert model.names == ["a", "old", "new", "old"]
-    assert model.batches == [[0], [1], [2, 3], [4]]
+    assert [answer.tolist() for answer in answers] == [[0], [1], [2], [3], [4], [5]]
+    assert model.names == ["a", "old", "new"]
+    assert model.batches == [[0], [1, 4], [2, 3, 5]]
+
+
+async def test_a_quick_model_does_not_make_a_slow_one_quick() -> None:
+    """Each is judged by its own times: the slow one goes to a worker."""
+    model = Model(is_open=False)
+    batcher = make(model, inline=True)
+    batcher.loaded(QUICK)
+    slow = Named("slow", Pace(SLOW))
+    call = asyncio.create_task(batcher.submit(pictures(1), model=slow))
+    await settle()
+    assert not call.done()
+    model.gate.set()
+    assert (await call).tolist() == [1]
+
+
+async def test_bulk_calls_that_wait_get_no_interactive_call_refused() -> None:
+    """It goes before them: what waits behind it is not its concern, in images or in time."""
+    model = Model(is_open=False)
+    batcher = make(model, queue=100, queue_s=0.5)
+    batcher.loaded({1: 0.01})
+    first = await busy(model, batcher)
+    bulk = [asyncio.create_task(batcher.submit(pictures(*[1] * 50))) for _ in range(2)]
+    await settle()
+    with pytest.raises(OverloadedError):
+        await batcher.submit(pictures(*[1] * 20))
+    single = asyncio.create_task(batcher.submit(pictures(2)))
+    await settle()
+    model.gate.set()
+    await asyncio.gather(first, single, *bulk)
+    assert [batch[0] for batch in model.batches] == [0, 2, 1]
+
+
+async def test_a_deadline_is_not_outwaited() -> None:
+    """A worker that waits for a batch to fill begins at once for a call that cannot wait so long."""
+    model = Model()
+    batcher = make(model, wait_s=60, clock=time.monotonic)
+    patient = asyncio.create_task(batcher.submit(pictures(1)))
+    await settle()
+    assert model.batches == []
+    hurried = asyncio.create_task(batcher.submit(pictures(2), deadline=time.monotonic() + 30))
+    await asyncio.wait_for(asyncio.gather(patient, hurried), 10)
+    assert model.batches == [[1, 2]]
 
 
 async def test_a_call_is_split_only_when_it_exceeds_the_largest_batch() -> None:
@@ -212,11 +275,11 @@ async def test_a_part_that_fails_fails_its_call_and_nobody_else() -> None:
 
 
 async def test_a_free_worker_waits_only_as_long_as_was_asked_for() -> None:
-    """Two milliseconds: who comes within them shares the batch."""
+    """Who comes in that time shares the batch."""
     model = Model()
-    batcher = make(model, wait_s=0.02, clock=time.monotonic)
-    first = asyncio.create_task(batcher.batcher.submit("a", pictures(1)))
-    await asyncio.sleep(0.001)
+    batcher = make(model, wait_s=0.2, clock=time.monotonic)
+    first = asyncio.create_task(batcher.timed(pictures(1)))
+    await settle()
     assert model.batches == []
     second = asyncio.create_task(batcher.submit(pictures(2)))
     _, timing = await first
@@ -229,21 +292,17 @@ async def test_a_full_batch_is_not_kept_waiting() -> None:
     """Though a minute was asked for."""
     model = Model()
     batcher = make(model, batch=2, wait_s=60, clock=time.monotonic)
-    answers = [asyncio.create_task(batcher.batcher.submit("a", pictures(value))) for value in (1, 2)]
+    answers = [asyncio.create_task(batcher.timed(pictures(value))) for value in (1, 2)]
     _, timing = await asyncio.wait_for(answers[0], 5)
     await answers[1]
     assert (model.batches, timing.dispatch) == ([[1, 2]], "full")
-
-
-QUICK = {4: 0.0001}
-SLOW = {1: 0.001}
 
 
 async def test_what_is_known_to_be_quick_is_run_where_it_arrives_when_nobody_waits() -> None:
     """Without a turn of the event loop, as the model's times when it was loaded have shown."""
     model = Model()
     batcher = make(model, inline=True)
-    batcher.batcher.start_pace(QUICK)
+    batcher.loaded(QUICK)
     model.gate.clear()
     call = asyncio.create_task(batcher.submit(pictures(1, 2)))
     await asyncio.sleep(0)
@@ -256,7 +315,7 @@ async def test_what_is_slow_never_runs_in_the_event_loop(run_s: Mapping[int, flo
     """A millisecond an image: every call goes to a worker. So does one of which nothing is known."""
     model = Model(is_open=False)
     batcher = make(model, inline=True)
-    batcher.batcher.start_pace(run_s)
+    batcher.loaded(run_s)
     call = asyncio.create_task(batcher.submit(pictures(1)))
     await settle()
     assert not call.done()
@@ -269,7 +328,7 @@ async def test_a_busy_machine_does_not_make_a_model_slow() -> None:
     clock = Clock()
     model = Model()
     batcher = make(model, inline=True, clock=clock)
-    batcher.batcher.start_pace(QUICK)
+    batcher.loaded(QUICK)
     model.before = lambda _: setattr(clock, "now_s", clock.now_s + 0.1)
     for _ in range(5):
         call = asyncio.create_task(batcher.submit(pictures(1)))
@@ -280,7 +339,7 @@ async def test_a_busy_machine_does_not_make_a_model_slow() -> None:
 async def test_a_failure_where_it_arrives_is_the_callers_alone() -> None:
     """And the next call is answered."""
     batcher = make(Model(bad=[1]), inline=True)
-    batcher.batcher.start_pace(QUICK)
+    batcher.loaded(QUICK)
     with pytest.raises(ValueError, match="cannot answer"):
         await batcher.submit(pictures(1))
     assert (await batcher.submit(pictures(2))).tolist() == [2]
@@ -290,7 +349,7 @@ async def test_nobody_overtakes_those_who_wait() -> None:
     """A call that could be run where it arrives joins the queue behind others."""
     model = Model(is_open=False)
     batcher = make(model, inline=True)
-    batcher.batcher.start_pace({16: 0.0, 32: 0.1})
+    batcher.loaded({16: 0.0, 32: 0.1})
     first = asyncio.create_task(batcher.submit(pictures(*[0] * 20)))
     await settle()
     waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2)]
@@ -448,7 +507,7 @@ async def test_a_call_learns_where_its_time_went() -> None:
     model = Model(is_open=False)
     batcher = make(model, clock=clock)
     first = await busy(model, batcher)
-    waiting = asyncio.create_task(batcher.batcher.submit("a", pictures(1, 2)))
+    waiting = asyncio.create_task(batcher.timed(pictures(1, 2)))
     await settle()
     clock.now_s = 0.25
     model.gate.set()
@@ -611,11 +670,13 @@ async def test_a_queue_is_full_when_it_holds_so_much_work() -> None:
     """Measured in time by the pace of the model: ten images of 10 ms, and at most 50 ms may wait."""
     model = Model(is_open=False)
     batcher = make(model, queue=1000, queue_s=0.05)
-    batcher.batcher.start_pace({1: 0.01, 2: 0.02, 4: 0.04, 8: 0.08})
+    batcher.loaded({1: 0.01, 2: 0.02, 4: 0.04, 8: 0.08})
     first = await busy(model, batcher)
     waiting = asyncio.create_task(batcher.submit(pictures(*range(10))))
     await settle()
-    with pytest.raises(OverloadedError, match="10 images, 100 ms of work; at most 1000 images and 50 ms") as refusal:
+    with pytest.raises(
+        OverloadedError, match="10 images wait before this call, 100 ms of work; at most 1000 images and 50 ms"
+    ) as refusal:
         await batcher.submit(pictures(1))
     assert refusal.value.retry_after_s == pytest.approx(0.05)
     model.gate.set()
@@ -626,5 +687,5 @@ async def test_an_empty_queue_takes_a_call_however_large() -> None:
     """Else it would be refused for ever."""
     model = Model()
     batcher = make(model, queue=1000, queue_s=0.001)
-    batcher.batcher.start_pace({1: 10.0})
+    batcher.loaded({1: 10.0})
     assert len(await batcher.submit(pictures(*range(50)))) == 50

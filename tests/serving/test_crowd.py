@@ -57,24 +57,50 @@ def test_when_the_crowd_has_gone_the_next_call_is_alone() -> None:
     assert crowd.expected(0.0) == 1
 
 
-def test_a_wait_ends_when_they_have_come_or_nobody_comes_any_more() -> None:
+def test_a_wait_ends_when_nobody_comes_any_more() -> None:
     """By the interval in which calls came before, and never later than two milliseconds."""
     crowd = Crowd()
-    assert crowd.is_over(8, 8, since_first_s=0, since_last_s=0, turns=0)
-    assert not crowd.is_over(7, 8, since_first_s=0.0005, since_last_s=0.0001, turns=20)
-    assert crowd.is_over(7, 8, since_first_s=0.0005, since_last_s=0.0004, turns=20)
-    assert not crowd.is_over(7, 8, since_first_s=0.0005, since_last_s=0.0004, turns=2)
-    assert crowd.is_over(1, 8, since_first_s=LONGEST_S * 1.01, since_last_s=0, turns=0)
+    assert not crowd.is_over(since_first_s=0.0005, since_last_s=0.0001, turns=20)
+    assert crowd.is_over(since_first_s=0.0005, since_last_s=0.0004, turns=20)
+    assert not crowd.is_over(since_first_s=0.0005, since_last_s=0.0004, turns=2)
+    assert crowd.is_over(since_first_s=LONGEST_S * 1.01, since_last_s=0, turns=0)
     for _ in range(100):
         crowd.came(5, 5, 4 * 0.0003)
-    assert not crowd.is_over(7, 8, since_first_s=0.0005, since_last_s=0.0004, turns=20)
+    assert not crowd.is_over(since_first_s=0.0005, since_last_s=0.0004, turns=20)
+
+
+def known_crowd() -> Crowd:
+    """Twelve callers, and no look for more soon; the server is not idle."""
+    crowd = Crowd()
+    answer(crowd, 12, batches=500)
+    return crowd
+
+
+async def test_a_bulk_call_waits_for_nobody_and_teaches_nothing() -> None:
+    """It runs as it comes; the crowd is still known afterwards."""
+    crowd = known_crowd()
+    model = Model()
+    batcher = make(model, crowd=crowd)
+    before = crowd.expected(0.0)
+    _, timing = await batcher.timed(pictures(*range(20)))
+    assert timing.dispatch == "idle"
+    assert crowd.expected(0.0) == before >= 12
+
+
+async def test_nobody_is_waited_for_once_a_batch_is_large_enough() -> None:
+    """Four calls of sixteen images are a worker's share, though twelve calls are expected; the clock stands still."""
+    model = Model()
+    batcher = make(model, crowd=known_crowd())
+    calls = [asyncio.create_task(batcher.timed(pictures(*[value] * 16))) for value in range(4)]
+    for _, timing in await asyncio.wait_for(asyncio.gather(*calls), 5):
+        assert (timing.batch_images, timing.dispatch) == (64, "gathered")
 
 
 async def test_callers_that_keep_coming_one_by_one_share_batches() -> None:
     """Each arrives in a turn of its own, as grpcio hands them over, and comes back once it is answered."""
     model = Model()
     batcher = make(model, inline=True, crowd=Crowd(), clock=time.monotonic)
-    batcher.batcher.start_pace({64: 0.0001})
+    batcher.loaded({64: 0.0001})
     stop = time.monotonic() + 0.5
 
     async def caller(value: int) -> None:
@@ -85,18 +111,18 @@ async def test_callers_that_keep_coming_one_by_one_share_batches() -> None:
 
     await asyncio.gather(*map(caller, range(20)))
     late = model.batches[len(model.batches) // 2 :]
-    assert sum(map(len, late)) / len(late) > SMALLEST
+    assert sum(map(len, late)) / len(late) > 2
 
 
 async def test_an_idle_server_never_waits_whatever_it_knows() -> None:
     """After a moment without a call, the first one is answered without a turn of the event loop."""
     model = Model()
     batcher = make(model, inline=True, crowd=Crowd(), clock=time.monotonic)
-    batcher.batcher.start_pace({64: 0.0001})
+    batcher.loaded({64: 0.0001})
     for _ in range(20):
         await batcher.submit(pictures(1))
     await asyncio.sleep(2 * IDLE_S)
-    call = asyncio.create_task(batcher.batcher.submit("a", pictures(2)))
+    call = asyncio.create_task(batcher.timed(pictures(2)))
     await asyncio.sleep(0)
     assert call.done()
     assert call.result()[1].dispatch == "idle"

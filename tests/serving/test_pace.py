@@ -16,8 +16,7 @@ def test_nothing_is_known_at_first() -> None:
 
 def test_what_is_quick_is_known_when_a_model_is_loaded() -> None:
     """Up to the largest number of images that ran in half a millisecond, whatever runs take later."""
-    pace = Pace()
-    pace.start({1: 0.0001, 2: 0.0002, 4: 0.0004, 8: 0.0008})
+    pace = Pace({1: 0.0001, 2: 0.0002, 4: 0.0004, 8: 0.0008})
     for _ in range(100):
         pace.observe(1, 1.0)
     assert pace.quick_images == 4
@@ -26,34 +25,28 @@ def test_what_is_quick_is_known_when_a_model_is_loaded() -> None:
 @pytest.mark.parametrize(("images", "seconds"), [(1, 0.001), (4, 0.002), (6, 0.003), (8, 0.004), (800, 0.4)])
 def test_a_version_is_known_from_its_warm_up(images: int, seconds: float) -> None:
     """Sizes between and beyond those that ran cost as much an image as their nearest."""
-    pace = Pace()
-    pace.start(RUN_S)
+    pace = Pace(RUN_S)
     assert pace.run_s(images) == pytest.approx(seconds)
 
 
 def test_small_runs_say_nothing_about_large_ones() -> None:
     """A thousand slow single images leave eight as they were."""
-    pace = Pace()
-    pace.start(RUN_S)
+    pace = Pace(RUN_S)
     for _ in range(1000):
         pace.observe(1, 0.01)
     assert pace.run_s(1) == pytest.approx(0.01)
     assert pace.run_s(8) == pytest.approx(0.004)
 
 
-def test_a_new_version_starts_anew() -> None:
-    """What the old one took is forgotten."""
-    pace = Pace()
-    pace.observe(8, 100.0)
-    pace.start(RUN_S)
-    assert pace.run_s(8) == pytest.approx(0.004)
-    assert pace.answer_s(ahead=0, own=8, concurrent_runs=1) == pytest.approx(0.004)
+def test_waiting_work_costs_what_the_cheapest_run_does() -> None:
+    """An image costs least in a batch of many."""
+    assert Pace(RUN_S).work_s(100) == pytest.approx(100 * 0.0005)
+    assert Pace().work_s(100) == 0
 
 
-def test_an_answer_waits_for_what_is_ahead_and_for_a_batch() -> None:
-    """Sixteen images ahead, two runs at once, and the usual batch that it may share."""
-    pace = Pace()
-    pace.start(RUN_S)
+def test_an_answer_waits_for_what_goes_before_and_for_a_batch() -> None:
+    """And for the usual batch that it may share."""
+    pace = Pace(RUN_S)
     for _ in range(200):
         pace.observe(8, 0.004)
-    assert pace.answer_s(ahead=16, own=2, concurrent_runs=2) == pytest.approx(0.008 / 2 + 0.001 + 0.004)
+    assert pace.answer_s(2, before_s=0.1) == pytest.approx(0.1 + 0.001 + 0.004)

@@ -109,8 +109,7 @@ def test_a_model_with_another_signature_than_its_manifest_is_refused(versions: M
 def test_warming_up_runs_up_to_the_largest_batch(session: Session) -> None:
     """It is a real run of the model, and so would fail where the model fails; how long it took is known then."""
     session.warm_up(100)
-    assert list(session.run_s) == [1, 2, 4, 8, 16, 32, 64]
-    assert all(seconds > 0 for seconds in session.run_s.values())
+    assert 0 < session.pace.run_s(1) < session.pace.run_s(64) < 10
 
 
 def test_answers_are_cut_like_arrays(session: Session, images: Images) -> None:

@@ -28,6 +28,7 @@ from serving.errors import InternalError, InvalidRequestError, NoModelError
 from serving.pixels import Images
 from serving.telemetry.tracing import Tracing
 from serving.transport.grpcio import GrpcioTransport
+from serving.transport.spin import Spinner
 from tests.programs import ROOT, server_process
 from tests.serving.conftest import Publisher, Serve
 from tests.serving.test_server import FailingService
@@ -195,7 +196,9 @@ async def test_the_log_names_the_trace_of_a_call_that_failed(caplog: pytest.LogC
     """From the line to the span and back."""
     async with collecting() as collector:
         tracing = Tracing(collector.endpoint)
-        transport = GrpcioTransport([FailingService()], Calls(trace=tracing.trace), max_message_bytes=2**20)
+        transport = GrpcioTransport(
+            [FailingService()], Calls(trace=tracing.trace), max_message_bytes=2**20, spinner=Spinner(0, lambda: False)
+        )
         port = await transport.start("127.0.0.1", 0)
         async with AsyncDigitClient(f"127.0.0.1:{port}") as client:
             with pytest.raises(InternalError) as error:

@@ -7,6 +7,7 @@ import logging
 import shutil
 import weakref
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,6 +122,28 @@ async def test_the_previous_version_simply_stays(follow: Follow, publisher: Publ
     assert repository.loaded.session is repository.session(1) is first
     assert repository.session(2) is second
     assert loader.count == 2
+
+
+FORGET: dict[str, Callable[[Path], object]] = {
+    "garbled": lambda history: history.write_text("garbage\n"),
+    "gone": lambda history: history.unlink(),
+}
+
+
+@pytest.mark.parametrize("fault", FORGET)
+async def test_what_is_loaded_stays_while_history_cannot_be_read(
+    follow: Follow, publisher: Publisher, fault: str
+) -> None:
+    """It was proved once; a fault in HISTORY.jsonl says nothing against it."""
+    repository = follow("current", "previous")
+    for version in (1, 2):
+        publisher.publish(version)
+        await repository.refresh()
+    publisher.point_at(1)
+    FORGET[fault](publisher.model.directory / "HISTORY.jsonl")
+    await repository.refresh()
+    assert repository.loaded.current.version == 1
+    assert repository.loaded_versions == [1, 2]
 
 
 async def test_a_version_that_is_not_wanted_any_more_is_freed(

@@ -276,6 +276,24 @@ async def test_a_worker_that_is_killed_is_replaced(workers: ServerProcess, image
     assert f"process {replacement} was killed by SIGKILL; another one starts in 2 s" in log
 
 
+async def test_a_replacement_answers_like_the_others_whatever_current_says(
+    workers: ServerProcess, publisher: Publisher, images: Images
+) -> None:
+    """CURRENT is garbage by then: it loads what they answer with, so that nobody finds a worker without a model."""
+    current = publisher.model.directory / "CURRENT"
+    current.chmod(0o644)
+    current.write_text("garbage")
+    first = worker_pids(workers)
+    os.kill(first[0], signal.SIGKILL)
+    wait_for_the_end_of(first[:1])
+    async with asyncio.timeout(4 * END_S):
+        while len(counts := await scrape(workers, "serving_model_version")) < 2 or not all(counts.values()):
+            await asyncio.sleep(0.05)
+    for _ in range(20):
+        async with AsyncDigitClient(workers.address) as client:
+            assert (await client.classify(images[:2])).model_version == 1
+
+
 def to_all(server: ServerProcess) -> None:
     """As a terminal would, if all processes were in its group."""
     for pid in (*worker_pids(server), server.process.pid):
