@@ -58,7 +58,7 @@ class GrpcioTransport:
 
         Raises OSError.
         """
-        if not self._shares_port:
+        if len(self._servers) > 1 and not self._shares_port:
             self._reserved = ReservedPort(host, port)  # else a server that is there could share it unnoticed
             port = self._reserved.number
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -66,6 +66,7 @@ class GrpcioTransport:
             for server in self._servers:
                 port = server.add_insecure_port(address)
         except RuntimeError as error:
+            self._give_back()
             raise cannot_listen(address) from error
         for server in self._servers:
             await server.start()
@@ -80,6 +81,9 @@ class GrpcioTransport:
         """Close the port, give calls in flight `grace_s` seconds, then cancel them."""
         self._health.close()
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+        self._give_back()
+
+    def _give_back(self) -> None:
         if self._reserved:
             self._reserved.close()
 

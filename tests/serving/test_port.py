@@ -6,7 +6,10 @@ from contextlib import closing
 
 import pytest
 
+from serving.call import Calls
+from serving.transport.grpcio import GrpcioTransport
 from serving.transport.port import ReservedPort
+from serving.transport.spin import Spinner
 
 
 @pytest.fixture(params=["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 - what is meant
@@ -76,3 +79,14 @@ def test_an_address_of_another_machine_cannot_be_reserved() -> None:
     """192.0.2.1 is nobody's."""
     with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:50051"):
         ReservedPort("192.0.2.1", 50051)
+
+
+async def test_one_listener_takes_the_port_for_itself() -> None:
+    """Several share it among themselves, and so with whoever comes later and would share; one does not."""
+    transport = GrpcioTransport([], Calls(), max_message_bytes=2**20, spinner=Spinner(0, bool), listeners=1)
+    port = await transport.start("127.0.0.1", 0)
+    try:
+        with pytest.raises(OSError, match="in use"):
+            listen(port, shares=True)
+    finally:
+        await transport.stop(0)

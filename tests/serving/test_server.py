@@ -30,6 +30,7 @@ from serving.errors import (
 from serving.pixels import Images
 from serving.session import CPU, Session
 from serving.transport.grpcio import GrpcioTransport
+from serving.transport.spin import Spinner
 from tests.serving.conftest import Publisher, Serve, is_right
 
 IMAGE_BYTES = 28 * 28
@@ -400,7 +401,7 @@ class FailingService:
 
 async def test_an_unexpected_exception_never_leaves_the_server() -> None:
     """INTERNAL, a fixed sentence and a request id."""
-    transport = GrpcioTransport([FailingService()], Calls(), max_message_bytes=2**20)
+    transport = GrpcioTransport([FailingService()], Calls(), max_message_bytes=2**20, spinner=Spinner(0, bool))
     port = await transport.start("127.0.0.1", 0)
     try:
         async with AsyncDigitClient(f"127.0.0.1:{port}") as client:
