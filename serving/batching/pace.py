@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 KEEP = 0.9  # of what was known, per batch: about the last ten count
 
+SHARED_IMAGES = 32
+"""What waits in few images is run together in about so many."""
+
 QUICK_S = 0.0005
 """A run that takes no longer is quick: a thread and back would cost as much."""
 
@@ -40,8 +43,9 @@ class Pace:
         return image_count * self._image_s[nearest]
 
     def work_s(self, image_count: int) -> float:
-        """What so many images add to the work that waits: their part of a run of the size that costs least."""
-        return image_count * min(self._image_s.values(), default=0.0)
+        """What so many images add to the work that waits; few of them share a run with others."""
+        shared = max(image_count, SHARED_IMAGES)
+        return self.run_s(shared) * image_count / shared
 
     def answer_s(self, image_count: int, *, before_s: float) -> float:
         """How long until a call is answered that has `before_s` of work before it.

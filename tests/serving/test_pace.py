@@ -38,9 +38,14 @@ def test_small_runs_say_nothing_about_large_ones() -> None:
     assert pace.run_s(8) == pytest.approx(0.004)
 
 
-def test_waiting_work_costs_what_the_cheapest_run_does() -> None:
-    """An image costs least in a batch of many."""
-    assert Pace(RUN_S).work_s(100) == pytest.approx(100 * 0.0005)
+def test_waiting_work_costs_what_shared_runs_do() -> None:
+    """A single image costs its part of a run of many; a large call costs what calls of its size take lately."""
+    pace = Pace({**RUN_S, 32: 0.008, 128: 0.064})
+    assert pace.work_s(1) == pytest.approx(0.00025)
+    assert pace.work_s(128) == pytest.approx(0.064)
+    for _ in range(200):
+        pace.observe(128, 0.128)
+    assert pace.work_s(128) == pytest.approx(0.128)
     assert Pace().work_s(100) == 0
 
 
