@@ -45,7 +45,7 @@ class Settings(BaseModel):
     concurrent_runs: int = Field(2, ge=1, le=64, description="runs of the model at the same time")
     max_image_count: int = Field(1024, ge=1, le=65536, description="images in one call at most")
     max_batch_images: int = Field(
-        256, ge=1, le=65536, description="images in one run at most; a call with more is split over several"
+        128, ge=1, le=65536, description="images in one run at most; a call with more is split over several"
     )
     max_wait_ms: float = Field(
         0, ge=0, le=1000, description="milliseconds that a free worker waits for a batch to fill; rarely better than 0"
