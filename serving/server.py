@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from serving.pixels import Images, PngDecoder
 from serving.session import CPU, Answers, Session, execution_provider
 from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
-from serving.transport.spin import Spinner
+from serving.transport.spin import Spinner, usable_cores
 from serving.versions.loaded import Loaded
 from serving.versions.manifest import Version
 from serving.versions.repository import Refusal, Repository, SwapGate
@@ -155,7 +154,7 @@ class Server:
 
 def _spin_s(settings: Settings) -> float:
     """Not where every core has a process of ours already: a loop that does not sleep would take it from the others."""
-    return settings.spin_us / 1e6 if len(os.sched_getaffinity(0)) > settings.workers else 0.0
+    return settings.spin_us / 1e6 if usable_cores() > settings.workers else 0.0
 
 
 def _tracing(endpoint: str | None) -> "Tracing | None":

@@ -1,13 +1,18 @@
 """The event loop does not sleep while the next call is near, and sleeps otherwise."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
+import pytest
+
 from serving.client import DigitClient
 from serving.pixels import Images
-from serving.transport.spin import Spinner
+from serving.transport.spin import Spinner, usable_cores
 from tests.programs import ServerProcess
+
+ALL = len(os.sched_getaffinity(0))
 
 
 async def cpu_share(spinner: Spinner, within_s: float) -> float:
@@ -29,6 +34,18 @@ async def test_it_keeps_a_core_for_a_moment_and_then_sleeps() -> None:
 async def test_it_leaves_the_core_to_a_model_that_runs() -> None:
     """Not a turn more than anybody needs."""
     assert await cpu_share(Spinner(10, lambda: True), 0.2) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("limit", "cores"),
+    [("max 100000", ALL), ("50000 100000", 0.5), ("99900000 100000", ALL), ("garbage", ALL), (None, ALL)],
+)
+def test_a_containers_limit_counts(tmp_path: Path, limit: str | None, cores: float) -> None:
+    """Half a core is not two, whatever the machine has."""
+    path = tmp_path / "cpu.max"
+    if limit is not None:
+        path.write_text(f"{limit}\n")
+    assert usable_cores(path) == cores
 
 
 def cpu_s(pid: int) -> float:
