@@ -12,6 +12,7 @@ Exception
 │   ├── UnsupportedError        the server has no such method
 │   └── InternalError           anything else; says nothing but a request id
 ├── VersionRefusedError         a version directory that must not be served
+│   └── HistoryError            HISTORY.jsonl does not tell what a version's bytes are
 ├── ProviderError               the execution provider asked for cannot run here
 ├── WorkerError                 a server process of several cannot start, or had to be killed
 └── SettingsError               a setting is unknown or out of range

@@ -259,9 +259,10 @@ async def test_a_worker_that_is_killed_is_replaced(workers: ServerProcess, image
         os.kill(first[0], signal.SIGKILL)
         wait_for_the_end_of(first[:1])
         calling.append(asyncio.create_task(connect_anew()))
-        async with asyncio.timeout(4 * END_S):
+        async with asyncio.timeout(10 * END_S):
             while len(counts := await scrape(workers, "serving_batch_images_count")) < 2 or not all(counts.values()):
-                await asyncio.sleep(0.05)
+                await asyncio.wait(calling, timeout=0.05, return_when=asyncio.FIRST_EXCEPTION)
+                assert not any(task.done() for task in calling), calling
         stop.set()
         await asyncio.gather(*calling)
     assert len(failed) == len(set(failed)) <= len(callers)
@@ -286,7 +287,7 @@ async def test_a_replacement_answers_like_the_others_whatever_current_says(
     first = worker_pids(workers)
     os.kill(first[0], signal.SIGKILL)
     wait_for_the_end_of(first[:1])
-    async with asyncio.timeout(4 * END_S):
+    async with asyncio.timeout(10 * END_S):
         while len(counts := await scrape(workers, "serving_model_version")) < 2 or not all(counts.values()):
             await asyncio.sleep(0.05)
     for _ in range(20):
