@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -17,7 +19,7 @@ from serving.client import AsyncDigitClient, Model
 from serving.errors import UnavailableError
 from serving.pixels import Images
 from serving.session import Session
-from tests.programs import ServerProcess, run_program, server_process
+from tests.programs import ROOT, ServerProcess, run_program, server_process
 from tests.serving.conftest import Publisher, is_right
 from tests.serving.test_drain import CALLERS, call_until_refused
 from tests.serving.test_session import has_cuda
@@ -325,6 +327,25 @@ async def test_a_drain_under_load_loses_no_call(
     log = workers.log.read_text()
     assert "another one starts" not in log
     assert all(f"INFO worker {number} serving.server: stopped" in log for number in (0, 1))
+
+
+def test_a_stop_while_the_workers_start_ends_them_all(publisher: Publisher) -> None:
+    """Told as soon as they are there, long before they listen: exit code 0, nothing said, nobody left."""
+    publisher.publish(1)
+    command = [sys.executable, "-m", "serving", "serve", "--workers", "2", "--provider", "cpu", "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--repository", str(publisher.root)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as supervisor:
+        children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children")
+        give_up = time.monotonic() + 4 * END_S
+        while len(pids := [int(child) for child in children.read_text().split()]) < 2:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        supervisor.terminate()
+        said, log = supervisor.communicate(timeout=4 * END_S)
+    assert (supervisor.returncode, said) == (0, b"")
+    assert b"Traceback" not in log
+    wait_for_the_end_of(pids)
 
 
 def test_workers_are_out_of_reach_of_a_terminal(shared: ServerProcess) -> None:
