@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset import IMAGES, LABELS, Dataset, SplitName, locate, read_file
+from pipeline.dataset import IMAGES, LABELS, Dataset, Half, is_validation, locate, read_file
 from pipeline.errors import DataError
 
 GREY_LEVELS = 256
@@ -16,23 +16,26 @@ class DataSummary:
     """What the check found; mean and std are those of the training pixels as numbers in [0, 1]."""
 
     train_count: int
+    validation_count: int
     test_count: int
     height: int
     width: int
-    label_counts: tuple[int, ...]  # of the training labels
+    label_counts: tuple[int, ...]  # of the labels that train
     mean: float
     std: float
 
 
 def check(dataset: Dataset, *, classes: int, size: int) -> DataSummary:
     """Demand size x size images and labels 0 to classes - 1 in both halves; DataError names the file and its fault."""
-    train_images, label_counts = _check_split(dataset, "train", classes, size)
-    test_images, _ = _check_split(dataset, "test", classes, size)
+    train_images, train_labels = _check_half(dataset, "train", classes, size)
+    test_images, _ = _check_half(dataset, "test", classes, size)
     mean, std = _pixel_statistics(train_images)
     if std == 0:
         raise DataError(f"{_path(dataset, IMAGES['train'])}: every pixel has about the same grey; expected pictures")
+    label_counts, validation_counts = _divide(dataset, train_images, train_labels, classes)
     return DataSummary(
-        train_count=len(train_images),
+        train_count=sum(label_counts),
+        validation_count=sum(validation_counts),
         test_count=len(test_images),
         height=size,
         width=size,
@@ -42,15 +45,30 @@ def check(dataset: Dataset, *, classes: int, size: int) -> DataSummary:
     )
 
 
-def _check_split(
-    dataset: Dataset, split: SplitName, classes: int, size: int
-) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
-    images = _check_images(dataset, IMAGES[split], size)
-    labels = _check_labels(dataset, LABELS[split])
+def _check_half(dataset: Dataset, half: Half, classes: int, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    images = _check_images(dataset, IMAGES[half], size)
+    labels = _check_labels(dataset, LABELS[half])
     if len(images) != len(labels):
-        path = _path(dataset, LABELS[split])
+        path = _path(dataset, LABELS[half])
         raise DataError(f"{path}: holds {len(labels)} labels; expected {len(images)}, one for each image")
-    return images, _count_labels(dataset, LABELS[split], labels, classes)
+    _check_range(dataset, LABELS[half], labels, classes)
+    return images, labels
+
+
+def _divide(
+    dataset: Dataset, images: NDArray[np.uint8], labels: NDArray[np.uint8], classes: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The label counts of the images that train and of those that validate; each class must be in both."""
+    validates = is_validation(images, dataset.validation_fraction)
+    counts = [np.bincount(labels[chosen], minlength=classes) for chosen in (~validates, validates)]
+    for count, role in zip(counts, ("train on", "validate with"), strict=True):
+        if dataset.validation_fraction and (count == 0).any():
+            raise DataError(
+                f"{_path(dataset, LABELS['train'])}: leaves no image of class {count.argmin()} to {role}; expected "
+                f"more images of it, or another data.validation_fraction (it is {dataset.validation_fraction:g})"
+            )
+    trains, decides = (tuple(count.tolist()) for count in counts)
+    return trains, decides
 
 
 def _check_images(dataset: Dataset, name: str, size: int) -> NDArray[np.uint8]:
@@ -75,7 +93,7 @@ def _check_labels(dataset: Dataset, name: str) -> NDArray[np.uint8]:
     return labels
 
 
-def _count_labels(dataset: Dataset, name: str, labels: NDArray[np.uint8], classes: int) -> tuple[int, ...]:
+def _check_range(dataset: Dataset, name: str, labels: NDArray[np.uint8], classes: int) -> None:
     out_of_range = np.flatnonzero(labels >= classes)
     if out_of_range.size:
         first = out_of_range[0]
@@ -83,13 +101,11 @@ def _count_labels(dataset: Dataset, name: str, labels: NDArray[np.uint8], classe
             f"{_path(dataset, name)}: label {first} is {labels[first]}; expected 0 to {classes - 1}: "
             "choose a preset with as many classes as the data set has"
         )
-    counts = np.bincount(labels, minlength=classes)
-    missing = np.flatnonzero(counts == 0)
+    missing = np.flatnonzero(np.bincount(labels, minlength=classes) == 0)
     if missing.size:
         raise DataError(
             f"{_path(dataset, name)}: has no image of class {missing[0]}; expected all of 0 to {classes - 1}"
         )
-    return tuple(counts.tolist())
 
 
 def _pixel_statistics(images: NDArray[np.uint8]) -> tuple[float, float]:

@@ -54,6 +54,25 @@ class Training(_Section):
     seed: int = Field(ge=0, lt=2**31)  # as the manifest keeps it
 
 
+class Data(_Section):
+    """Which images: MNIST, unless a folder is named; and how many of the training images decide and do not train."""
+
+    folder: Annotated[Path | None, Field(strict=False)] = None
+    validation_fraction: float = Field(0.15, gt=0, lt=1)
+
+
+class Gates(_Section):
+    """What a candidate must reach on the validation images; what is not said has these defaults."""
+
+    floor: float = Field(0.9, ge=0, le=1)  # accuracy
+    margin: float = Field(0.003, gt=0, lt=1)  # of accuracy, that a candidate may lose to the champion
+    class_margin: float = Field(0.02, gt=0, lt=1)  # the same for the images of one class
+    confidence: float = Field(0.95, gt=0.5, lt=1)  # of the intervals, one-sided
+    calibration: float = Field(0.05, gt=0, le=1)  # the largest expected calibration error
+    size_ratio: float = Field(2.0, gt=0)  # how many times the champion's ONNX file
+    latency_ratio: float = Field(2.0, gt=0)  # how many times the champion's time, timed in one run
+
+
 class Preset(_Section):
     """A network and its training under a name: that of its file."""
 
@@ -61,6 +80,8 @@ class Preset(_Section):
     description: str
     network: Network
     training: Training
+    data: Data = Data()
+    gates: Gates = Gates()
 
 
 def load_preset(name_or_path: str | Path) -> Preset:
@@ -109,4 +130,9 @@ def _hint(fault: ErrorDetails) -> str:
     return f"; did you mean {close[0]}?" if close else f"; expected {', '.join(known)}"
 
 
-_SECTIONS: dict[tuple[int | str, ...], type[_Section]] = {("network",): Network, ("training",): Training}
+_SECTIONS: dict[tuple[int | str, ...], type[_Section]] = {
+    ("network",): Network,
+    ("training",): Training,
+    ("data",): Data,
+    ("gates",): Gates,
+}

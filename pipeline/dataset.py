@@ -1,5 +1,10 @@
-"""A data set is four IDX files in a folder, and the digests that say which bytes they hold."""
+"""A data set is four IDX files in a folder, and the digests that say which bytes they hold.
 
+Three splits come of them: the training images are divided into those that train and those that validate, which decide
+everything; the test images are read once for each version that is published.
+"""
+
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +17,11 @@ from numpy.typing import NDArray
 from pipeline.errors import DataError
 from pipeline.idx import read_idx
 
-SplitName = Literal["train", "test"]
+Half = Literal["train", "test"]
+SplitName = Literal["train", "validation", "test"]
 
-IMAGES: Mapping[SplitName, str] = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
-LABELS: Mapping[SplitName, str] = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
+IMAGES: Mapping[Half, str] = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+LABELS: Mapping[Half, str] = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
 FILE_NAMES = (*IMAGES.values(), *LABELS.values())
 
 
@@ -27,11 +33,13 @@ class Dataset:
     source: str
     folder: Path
     sha256: Mapping[str, str]
+    validation_fraction: float = 0.0
+    """The share of the training images that validate, [0, 1)."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """The images and labels of one half of a data set, resident on a device."""
+    """The images and labels of one split of a data set, resident on a device."""
 
     images: torch.Tensor  # uint8 (image, row, column)
     labels: torch.Tensor  # int64 (image,)
@@ -62,7 +70,24 @@ def read_file(dataset: Dataset, name: str) -> NDArray[np.uint8]:
 
 
 def load_split(dataset: Dataset, split: SplitName, device: torch.device) -> Split:
-    """Put one half of a checked data set on the device."""
-    images = torch.tensor(read_file(dataset, IMAGES[split]))
-    labels = torch.tensor(read_file(dataset, LABELS[split]), dtype=torch.int64)
-    return Split(images.to(device), labels.to(device))
+    """Put one split of a checked data set on the device."""
+    half: Half = "test" if split == "test" else "train"
+    images, labels = read_file(dataset, IMAGES[half]), read_file(dataset, LABELS[half])
+    if half == "train" and dataset.validation_fraction:
+        chosen = is_validation(images, dataset.validation_fraction) == (split == "validation")
+        images, labels = images[chosen], labels[chosen]
+    return Split(torch.tensor(images).to(device), torch.tensor(labels, dtype=torch.int64).to(device))
+
+
+def is_validation(images: NDArray[np.uint8], fraction: float) -> NDArray[np.bool_]:
+    """Which images validate, bool (image,): those whose hash lies in the first `fraction` of all hashes.
+
+    So an image that validates once does so in every run and for every seed, also when the data set has grown or is in
+    another order, and two copies of it never lie on both sides: no champion was trained on what it is compared on.
+    """
+    bound = int(fraction * 2**64)
+    return np.array([_hash(image) < bound for image in images], dtype=np.bool_)
+
+
+def _hash(image: NDArray[np.uint8]) -> int:
+    return int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest())

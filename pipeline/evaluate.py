@@ -1,4 +1,4 @@
-"""Measures a trained classifier on the images that it learnt from and on those that it never saw."""
+"""Measures a trained classifier on the images that it learnt from and on those of another split."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from models.classifier import ImageClassifier
 from pipeline.checkpoint import load_checkpoint
-from pipeline.dataset import Dataset, Split, load_split
+from pipeline.dataset import Dataset, Split, SplitName, load_split
 
 BATCH_SIZE = 1000
 CALIBRATION_BINS = 15  # the usual number: Guo et al., "On Calibration of Modern Neural Networks", 2017
@@ -17,36 +17,38 @@ CALIBRATION_BINS = 15  # the usual number: Guo et al., "On Calibration of Modern
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How good a classifier is; all but the train loss is measured on the test images."""
+    """How good a classifier is; all but the train loss is measured on the images of one split."""
 
     train_loss: float
-    test_loss: float
+    loss: float
     accuracy: float  # [0, 1]
     error_rate: float  # 1 - accuracy
     class_accuracy: tuple[float, ...]  # of the images of each class
     confusion: tuple[tuple[int, ...], ...]  # image counts: rows are labels, columns are answers
     calibration_error: float  # expected calibration error, [0, 1]
-    test_count: int
+    image_count: int
+    split: SplitName
 
 
-def evaluate(checkpoint: Path, dataset: Dataset, *, device: torch.device) -> Evaluation:
-    """Measure the classifier in `checkpoint` on both halves of the data set."""
+def evaluate(checkpoint: Path, dataset: Dataset, *, split: SplitName, device: torch.device) -> Evaluation:
+    """Measure the classifier in `checkpoint` on the images of `split`, and its loss on those that it learnt from."""
     classifier = load_checkpoint(checkpoint, device)
-    train, test = load_split(dataset, "train", device), load_split(dataset, "test", device)
+    train, images = load_split(dataset, "train", device), load_split(dataset, split, device)
     train_loss = functional.cross_entropy(_logits(classifier, train), train.labels)
-    logits = _logits(classifier, test)
-    confusion = _confusion(logits.argmax(dim=1), test.labels, classes=logits.shape[1])
+    logits = _logits(classifier, images)
+    confusion = _confusion(logits.argmax(dim=1), images.labels, classes=logits.shape[1])
     correct_count = confusion.diagonal()
-    accuracy = correct_count.sum().item() / len(test.labels)
+    accuracy = correct_count.sum().item() / len(images.labels)
     return Evaluation(
         train_loss=train_loss.item(),
-        test_loss=functional.cross_entropy(logits, test.labels).item(),
+        loss=functional.cross_entropy(logits, images.labels).item(),
         accuracy=accuracy,
         error_rate=1 - accuracy,
         class_accuracy=tuple((correct_count / confusion.sum(dim=1)).tolist()),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        calibration_error=_calibration_error(logits.softmax(dim=1), test.labels),
-        test_count=len(test.labels),
+        calibration_error=_calibration_error(logits.softmax(dim=1), images.labels),
+        image_count=len(images.labels),
+        split=split,
     )
 
 

@@ -7,7 +7,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -50,6 +50,7 @@ PATIENCE = Patience()
 def fetch(
     dataset: Path | None,
     *,
+    validation_fraction: float = 0.0,
     download: bool,
     cache: Path,
     report: Report = logger.info,
@@ -62,25 +63,34 @@ def fetch(
     MNIST is the embedded copy, unless `download` asks for the mirrors (torchvision's, if none are given) or there is no
     copy. A download fills `cache`, where a later one finds it; when all mirrors fail, the embedded copy is taken.
     """
+    found = _find(dataset, download, cache, report, mirrors, embedded, patience)
+    report(f"data set {found.name}: {found.source} in {found.folder}")
+    return replace(found, validation_fraction=validation_fraction)
+
+
+def _find(
+    dataset: Path | None,
+    download: bool,
+    cache: Path,
+    report: Report,
+    mirrors: Sequence[str] | None,
+    embedded: Path,
+    patience: Patience,
+) -> Dataset:
     if dataset is not None:
-        return _reported(_read_folder(dataset), report)
+        return _read_folder(dataset)
     has_copy = all((embedded / f"{name}.gz").is_file() for name in FILE_NAMES)
     if has_copy and not download:
-        return _reported(_embedded_copy(embedded, "embedded copy"), report)
+        return _embedded_copy(embedded, "embedded copy")
     try:
         used = _download_missing(mirrors or _torchvision_mirrors(), cache, patience, report)
     except FetchError as error:
         if not has_copy:
             raise
         report(f"{error}; taking the embedded copy instead")
-        return _reported(_embedded_copy(embedded, "embedded copy, as the download failed"), report)
+        return _embedded_copy(embedded, "embedded copy, as the download failed")
     source = f"download from {', '.join(used)}" if used else "earlier download"
-    return _reported(_mnist(cache, source), report)
-
-
-def _reported(dataset: Dataset, report: Report) -> Dataset:
-    report(f"data set {dataset.name}: {dataset.source} in {dataset.folder}")
-    return dataset
+    return _mnist(cache, source)
 
 
 def _read_folder(folder: Path) -> Dataset:

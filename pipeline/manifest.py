@@ -22,7 +22,8 @@ def describe(
     dataset: Dataset,
     summary: DataSummary,
     training: TrainingResult,
-    evaluation: Evaluation,
+    validation: Evaluation,
+    test: Evaluation,
     verification: Verification,
 ) -> Manifest:
     """All that the run knows of its candidate; publishing adds version, parent, files and time."""
@@ -37,7 +38,8 @@ def describe(
             logits_tolerance=LOGITS_TOLERANCE,
             probabilities_tolerance=PROBABILITIES_TOLERANCE,
         ),
-        evaluation=_evaluation(evaluation),
+        evaluation=_evaluation(test),
+        validation=_evaluation(validation),
         data=_data(dataset, summary),
         seed=training.seed,
         device=training.device,
@@ -59,10 +61,10 @@ def _signature(summary: DataSummary, classes: int) -> Signature:
 def _evaluation(evaluation: Evaluation) -> manifest_pb2.Evaluation:
     return manifest_pb2.Evaluation(
         train_loss=evaluation.train_loss,
-        test_loss=evaluation.test_loss,
+        test_loss=evaluation.loss,
         error_rate=evaluation.error_rate,
         accuracy=evaluation.accuracy,
-        image_count=evaluation.test_count,
+        image_count=evaluation.image_count,
         class_accuracies=evaluation.class_accuracy,
         confusion=[count for row in evaluation.confusion for count in row],
         calibration_error=evaluation.calibration_error,
@@ -75,7 +77,10 @@ def _data(dataset: Dataset, summary: DataSummary) -> manifest_pb2.Data:
         source=dataset.source,
         payload_sha256=dataset.sha256,
         train_count=summary.train_count,
+        validation_count=summary.validation_count,
         test_count=summary.test_count,
         mean=summary.mean,
         std=summary.std,
+        means=[summary.mean],
+        stds=[summary.std],
     )

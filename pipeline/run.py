@@ -44,7 +44,7 @@ class Request:
     """The name of a preset, or the path of a TOML file."""
     device: DeviceName = "auto"
     dataset: Path | None = None
-    """A folder of IDX files; None for MNIST."""
+    """A folder of IDX files; None for that of the preset."""
     download: bool = False
     """Whether to try the network before the embedded copy."""
     cache: Path = Path("runs/data")
@@ -58,7 +58,8 @@ class Outcome:
     source: str
     """Where the data came from."""
     training: TrainingResult
-    evaluation: Evaluation
+    validation: Evaluation
+    test: Evaluation
     verification: Verification
     publication: Publication
 
@@ -72,12 +73,18 @@ def run(
     with TemporaryDirectory(prefix="digits-") as folder:
         candidate = Path(folder)
         checkpoint = candidate / "checkpoint.pt"
-        dataset = step(fetch)(request.dataset, download=request.download, cache=request.cache)
+        dataset = step(fetch)(
+            request.dataset or preset.data.folder,
+            validation_fraction=preset.data.validation_fraction,
+            download=request.download,
+            cache=request.cache,
+        )
         summary = step(check)(dataset, classes=preset.network.classes, size=preset.network.sizes[0])
         training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
-        evaluation = step(evaluate)(checkpoint, dataset, device=device)
+        validation = step(evaluate)(checkpoint, dataset, split="validation", device=device)
         model = step(export)(checkpoint, candidate / MODEL, size=summary.height)
         verification = step(verify)(model, checkpoint, dataset, known_answers=candidate / KNOWN_ANSWERS)
-        description = describe(request.model, preset, dataset, summary, training, evaluation, verification)
+        test = step(evaluate)(checkpoint, dataset, split="test", device=device)  # read once, when all is decided
+        description = describe(request.model, preset, dataset, summary, training, validation, test, verification)
         publication = step(publish)(request.repository, candidate, description)
-    return Outcome(dataset.source, training, evaluation, verification, publication)
+    return Outcome(dataset.source, training, validation, test, verification, publication)

@@ -36,7 +36,7 @@ def markdown(outcome: Outcome) -> str:
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """The summary as plain values for `--json`; accuracy and error rate in [0, 1]."""
-    publication, evaluation = outcome.publication, outcome.evaluation
+    publication, evaluation = outcome.publication, outcome.test
     return {
         "version": publication.version,
         "is_new": publication.is_new,
@@ -45,7 +45,8 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "accuracy": evaluation.accuracy,
         "error_rate": evaluation.error_rate,
         "train_loss": evaluation.train_loss,
-        "test_loss": evaluation.test_loss,
+        "test_loss": evaluation.loss,
+        "validation_accuracy": outcome.validation.accuracy,
         "training_s": outcome.training.duration_s,
         "device": outcome.training.device,
         "providers": list(outcome.verification.providers),
@@ -54,14 +55,18 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _rows(outcome: Outcome) -> list[tuple[str, str]]:
-    evaluation, training = outcome.evaluation, outcome.training
+    evaluation, training = outcome.test, outcome.training
     worst = min(range(len(evaluation.class_accuracy)), key=evaluation.class_accuracy.__getitem__)
     return [
-        ("accuracy", f"{100 * evaluation.accuracy:.2f} % of {evaluation.test_count} test images"),
+        ("accuracy", f"{100 * evaluation.accuracy:.2f} % of {evaluation.image_count} test images"),
+        (
+            "on validation images",
+            f"{100 * outcome.validation.accuracy:.2f} % of {outcome.validation.image_count}",
+        ),
         ("error rate", f"{100 * evaluation.error_rate:.2f} %"),
         ("hardest label", f"{worst}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
         ("calibration error", f"{100 * evaluation.calibration_error:.2f} %"),
-        ("train loss, test loss", f"{evaluation.train_loss:.4f}, {evaluation.test_loss:.4f} nats"),
+        ("train loss, test loss", f"{evaluation.train_loss:.4f}, {evaluation.loss:.4f} nats"),
         ("trained", f"in {training.duration_s:.1f} s on {training.device}, seed {training.seed}"),
         ("data", outcome.source),
         ("verified", outcome.verification.detail),

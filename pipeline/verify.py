@@ -29,7 +29,7 @@ PROBABILITIES_TOLERANCE = 2e-5
 
 BATCH_SIZES = (1, 2, 3, 7, 64, 129, 1000)
 REFERENCE_COUNT = 16  # onnx.reference is thorough and slow
-KNOWN_ANSWERS = slice(0, 64)  # the extremes, and the first test images
+KNOWN_ANSWERS = slice(0, 64)  # the extremes, and the first validation images
 
 Images = NDArray[np.uint8]
 
@@ -77,11 +77,12 @@ class Verification:
 def verify(model: Path, checkpoint: Path, dataset: Dataset, *, known_answers: Path) -> Verification:
     """Compare the file `model` with the classifier in `checkpoint`, and write `known_answers`.
 
-    The images are synthetic extremes and the whole test half, in batches of several sizes, on every execution provider
-    that is really there; onnx.reference gives a third opinion on a few of them. VerificationError where they differ.
+    The images are synthetic extremes and the whole validation split, in batches of several sizes, on every execution
+    provider that is really there; onnx.reference gives a third opinion on a few of them. VerificationError where they
+    differ.
     """
     graph = _check_file(model)
-    images = np.concatenate([_extremes(graph), load_split(dataset, "test", torch.device("cpu")).images.numpy()])
+    images = np.concatenate([_extremes(graph), load_split(dataset, "validation", torch.device("cpu")).images.numpy()])
     expected = _ask_pytorch(checkpoint, images)
     few = slice(0, REFERENCE_COUNT)
     _compare("onnx.reference", _ask_reference(graph, images[few]), Answers(*(answers[few] for answers in expected)))

@@ -29,15 +29,16 @@ def measure(preset: Preset, dataset: Dataset, device: torch.device, folder: Path
     summary = check(dataset, classes=preset.network.classes, size=preset.network.sizes[0])
     checkpoint = folder / "checkpoint.pt"
     result = train(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=lambda _: None)
-    return evaluate(checkpoint, dataset, device=device).accuracy, result.duration_s
+    return evaluate(checkpoint, dataset, split="test", device=device).accuracy, result.duration_s
 
 
 def main(seeds: int) -> None:
     """Print a row a preset."""
     device = choose_device("auto")
     with tempfile.TemporaryDirectory() as folder:
-        dataset = fetch(None, download=False, cache=Path(folder))
         for name in preset_names():
+            fraction = load_preset(name).data.validation_fraction
+            dataset = fetch(None, validation_fraction=fraction, download=False, cache=Path(folder))
             presets = [with_training(load_preset(name), seed=seed) for seed in range(seeds)]
             rows = [measure(preset, dataset, device, Path(folder)) for preset in presets]
             accuracies, seconds = zip(*rows, strict=True)

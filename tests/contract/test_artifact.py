@@ -10,12 +10,12 @@ import pytest
 import pipeline.publish
 import pipeline.repository
 import serving.versions.manifest
-from pipeline.config import PRESETS
 from pipeline.dataset import FILE_NAMES, LABELS, Dataset, read_file
 from pipeline.run import Outcome, Request, run
 from serving.session import CPU, Session
 from serving.versions.manifest import parse_current, read_version
 from tests.pipeline.idx_files import write_folder
+from tests.pipeline.presets import write_preset
 from tests.programs import ROOT
 
 COPIES = ROOT / "tests" / "serving" / "versions"
@@ -25,8 +25,7 @@ COPIES = ROOT / "tests" / "serving" / "versions"
 def outcome(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A run on a small part of MNIST."""
     folder = tmp_path_factory.mktemp("run")
-    preset = folder / "short.toml"
-    preset.write_text((PRESETS / "default.toml").read_text().replace("epochs = 5", "epochs = 1"))
+    preset = write_preset(folder / "short.toml", epochs="1")
     return run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder))
 
 
@@ -65,8 +64,9 @@ def test_the_manifest_tells_how_the_version_came_to_be(outcome: Outcome) -> None
     manifest = json.loads((outcome.publication.path / "manifest.json").read_text())
     assert manifest["schema"] == "artifact/v1"
     assert manifest["config"]["training"]["epochs"] == 1
-    assert manifest["evaluation"]["accuracy"] == outcome.evaluation.accuracy
-    assert manifest["data"]["train_count"] == 4000
+    assert manifest["evaluation"]["accuracy"] == outcome.test.accuracy
+    assert manifest["validation"]["accuracy"] == outcome.validation.accuracy
+    assert manifest["data"]["train_count"] + manifest["data"]["validation_count"] == 4000
     assert len(manifest["data"]["payload_sha256"]) == 4
     assert {"torch", "onnx", "numpy"} <= set(manifest["packages"])
     assert manifest["verdicts"][0]["passed"] is True

@@ -10,10 +10,10 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import TaskRun
 from prefect.testing.utilities import prefect_test_harness
 
-from pipeline.config import PRESETS
 from pipeline.errors import DataError, FetchError, PipelineError
 from pipeline.flow import RETRIES, as_task, digits
 from pipeline.run import Outcome
+from tests.pipeline.presets import write_preset
 
 pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
 
@@ -29,8 +29,7 @@ def prefect_server() -> Iterator[None]:
 def finished(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> State[Outcome]:
     """A finished run."""
     folder = tmp_path_factory.mktemp("flow")
-    preset = folder / "short.toml"
-    preset.write_text((PRESETS / "default.toml").read_text().replace("epochs = 5", "epochs = 1"))
+    preset = write_preset(folder / "short.toml", epochs="1")
     state: State[Outcome] = digits(
         repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder, return_state=True
     )
@@ -57,7 +56,16 @@ def test_the_flow_completes_and_publishes(finished: State[Outcome]) -> None:
 def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
     """Fetch, check, train, evaluate, export, verify, publish: in this order, all completed."""
     runs = task_runs(finished)
-    assert [run.name for run in runs] == ["fetch", "check", "train", "evaluate", "export", "verify", "publish"]
+    assert [run.name for run in runs] == [
+        "fetch",
+        "check",
+        "train",
+        "evaluate",
+        "export",
+        "verify",
+        "evaluate",
+        "publish",
+    ]
     assert all(run.state is not None and run.state.is_completed() for run in runs)
 
 
@@ -74,7 +82,7 @@ def test_the_result_is_an_artifact(finished: State[Outcome]) -> None:
     outcome = finished.result()
     with get_client(sync_client=True) as client:
         artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert f"{100 * outcome.evaluation.accuracy:.2f} %" in str(artifacts["run"].data)
+    assert f"{100 * outcome.test.accuracy:.2f} %" in str(artifacts["run"].data)
     assert outcome.publication.path.as_uri() in str(artifacts["version-directory"].data)
 
 

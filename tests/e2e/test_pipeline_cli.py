@@ -5,16 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import PRESETS
+from tests.pipeline.presets import write_preset
 from tests.programs import run_program
 
 
 @pytest.fixture
 def preset(tmp_path: Path) -> Path:
     """The default preset, cut to one epoch."""
-    path = tmp_path / "short.toml"
-    path.write_text((PRESETS / "default.toml").read_text().replace("epochs = 5", "epochs = 1"))
-    return path
+    return write_preset(tmp_path / "short.toml", epochs="1")
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import torch
 
 from pipeline.check import DataSummary, check
 from pipeline.config import Preset, load_preset
-from pipeline.dataset import IMAGES, LABELS, Dataset, SplitName, read_file
+from pipeline.dataset import IMAGES, LABELS, Dataset, Half, read_file
 from pipeline.fetch import fetch
 from pipeline.train import train
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import with_training
 
-SMALL_COUNTS: dict[SplitName, int] = {"train": 4000, "test": 1000}
+SMALL_COUNTS: dict[Half, int] = {"train": 4000, "test": 1000}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,7 +25,7 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def mnist(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """The whole data set, from the embedded copy."""
-    return fetch(None, download=False, cache=tmp_path_factory.mktemp("unused"))
+    return fetch(None, validation_fraction=0.15, download=False, cache=tmp_path_factory.mktemp("unused"))
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def small_folder(mnist: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session")
 def small_dataset(small_folder: Path) -> Dataset:
     """The first few thousand images of MNIST as a data set of its own."""
-    return fetch(small_folder, download=False, cache=small_folder)
+    return fetch(small_folder, validation_fraction=0.15, download=False, cache=small_folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """A data set is looked at before anything is trained on it, and a bad file is named with its fault."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,11 @@ def dataset_of(tmp_path: Path) -> Callable[[Arrays], Dataset]:
 
 
 def test_mnist_is_what_everybody_says(mnist: Dataset) -> None:
-    """The counts, the mean and the deviation are the known ones of MNIST."""
-    summary = check(mnist, classes=10, size=28)
+    """The counts, the mean and the deviation are the known ones of MNIST, before any of it is set aside."""
+    summary = check(replace(mnist, validation_fraction=0.0), classes=10, size=28)
     assert summary == DataSummary(
         train_count=60_000,
+        validation_count=0,
         test_count=10_000,
         height=28,
         width=28,
@@ -45,7 +47,7 @@ def test_mnist_is_what_everybody_says(mnist: Dataset) -> None:
 def test_a_data_set_worked_by_hand(dataset_of: Callable[[Arrays], Dataset]) -> None:
     """Half black and half white has mean and deviation one half; the test images do not count."""
     summary = check(dataset_of(TINY), classes=3, size=4)
-    assert summary == DataSummary(4, 3, 4, 4, label_counts=(2, 1, 1), mean=0.5, std=0.5)
+    assert summary == DataSummary(4, 0, 3, 4, 4, label_counts=(2, 1, 1), mean=0.5, std=0.5)
 
 
 @pytest.mark.parametrize(

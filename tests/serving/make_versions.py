@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.config import PRESETS
 from pipeline.dataset import FILE_NAMES, Dataset, read_file
 from pipeline.fetch import fetch
 from pipeline.run import Request, run
 from tests.pipeline.idx_files import write_folder
+from tests.pipeline.presets import write_preset
 
 VERSIONS = Path(__file__).parent / "versions"
 MARGIN = 2
@@ -25,13 +25,12 @@ def make_versions() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         smaller = crop(fetch(None, download=False, cache=folder), folder / "cropped")
-        for replaced, by, dataset in (
-            ("seed = 0", "seed = 0", None),
-            ("seed = 0", "seed = 1", None),
-            ("sizes = [28, 14, 7]", "sizes = [24, 12, 6]", smaller),
+        for changes, dataset in (
+            ({"seed": "0"}, None),
+            ({"seed": "1"}, None),
+            ({"sizes": "[24, 12, 6]"}, smaller),
         ):
-            preset = folder / "preset.toml"
-            preset.write_text((PRESETS / "default.toml").read_text().replace(replaced, by))
+            preset = write_preset(folder / "preset.toml", **changes)
             request = Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=dataset)
             publication = run(request).publication
             shutil.copytree(publication.path, VERSIONS / str(publication.version))

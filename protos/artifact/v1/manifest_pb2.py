@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/artifact/v1/manifest.proto\x12\x0b\x61rtifact.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf2\x04\n\x08Manifest\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x16\n\x0eparent_version\x18\x04 \x01(\x05\x12 \n\x05\x66iles\x18\x05 \x03(\x0b\x32\x11.artifact.v1.File\x12)\n\tsignature\x18\x06 \x01(\x0b\x32\x16.artifact.v1.Signature\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\r\n\x05opset\x18\x08 \x01(\x05\x12\x12\n\nir_version\x18\t \x01(\x05\x12\x30\n\rknown_answers\x18\n \x01(\x0b\x32\x19.artifact.v1.KnownAnswers\x12+\n\nevaluation\x18\x0b \x01(\x0b\x32\x17.artifact.v1.Evaluation\x12\x1f\n\x04\x64\x61ta\x18\x0c \x01(\x0b\x32\x11.artifact.v1.Data\x12\'\n\x06\x63onfig\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04seed\x18\x0e \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x0f \x01(\t\x12\x15\n\rcode_revision\x18\x10 \x01(\t\x12\x35\n\x08packages\x18\x11 \x03(\x0b\x32#.artifact.v1.Manifest.PackagesEntry\x12+\n\x07\x63reated\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08verdicts\x18\x13 \x03(\x0b\x32\x14.artifact.v1.Verdict\x1a/\n\rPackagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\"V\n\tSignature\x12#\n\x06inputs\x18\x01 \x03(\x0b\x32\x13.artifact.v1.Tensor\x12$\n\x07outputs\x18\x02 \x03(\x0b\x32\x13.artifact.v1.Tensor\"4\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x05\"^\n\x0cKnownAnswers\x12\x13\n\x0bimage_count\x18\x01 \x01(\x05\x12\x18\n\x10logits_tolerance\x18\x02 \x01(\x01\x12\x1f\n\x17probabilities_tolerance\x18\x03 \x01(\x01\"\xb6\x01\n\nEvaluation\x12\x12\n\ntrain_loss\x18\x01 \x01(\x01\x12\x11\n\ttest_loss\x18\x02 \x01(\x01\x12\x12\n\nerror_rate\x18\x03 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x12\x13\n\x0bimage_count\x18\x05 \x01(\x05\x12\x18\n\x10\x63lass_accuracies\x18\x06 \x03(\x01\x12\x11\n\tconfusion\x18\x07 \x03(\x05\x12\x19\n\x11\x63\x61libration_error\x18\x08 \x01(\x01\"\xdc\x01\n\x04\x44\x61ta\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12<\n\x0epayload_sha256\x18\x03 \x03(\x0b\x32$.artifact.v1.Data.PayloadSha256Entry\x12\x13\n\x0btrain_count\x18\x04 \x01(\x05\x12\x12\n\ntest_count\x18\x05 \x01(\x05\x12\x0c\n\x04mean\x18\x06 \x01(\x01\x12\x0b\n\x03std\x18\x07 \x01(\x01\x1a\x34\n\x12PayloadSha256Entry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"7\n\x07Verdict\x12\x0c\n\x04gate\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"P\n\x07\x43urrent\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x10\n\x08previous\x18\x03 \x01(\x05\x12\x12\n\ngeneration\x18\x04 \x01(\x05\"|\n\x0cHistoryEntry\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06sha256\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/artifact/v1/manifest.proto\x12\x0b\x61rtifact.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x05\n\x08Manifest\x12\x0e\n\x06schema\x18\x01 \x01(\t\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x05\x12\x16\n\x0eparent_version\x18\x04 \x01(\x05\x12 \n\x05\x66iles\x18\x05 \x03(\x0b\x32\x11.artifact.v1.File\x12)\n\tsignature\x18\x06 \x01(\x0b\x32\x16.artifact.v1.Signature\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\r\n\x05opset\x18\x08 \x01(\x05\x12\x12\n\nir_version\x18\t \x01(\x05\x12\x30\n\rknown_answers\x18\n \x01(\x0b\x32\x19.artifact.v1.KnownAnswers\x12+\n\nevaluation\x18\x0b \x01(\x0b\x32\x17.artifact.v1.Evaluation\x12\x1f\n\x04\x64\x61ta\x18\x0c \x01(\x0b\x32\x11.artifact.v1.Data\x12\'\n\x06\x63onfig\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04seed\x18\x0e \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x0f \x01(\t\x12\x15\n\rcode_revision\x18\x10 \x01(\t\x12\x35\n\x08packages\x18\x11 \x03(\x0b\x32#.artifact.v1.Manifest.PackagesEntry\x12+\n\x07\x63reated\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12&\n\x08verdicts\x18\x13 \x03(\x0b\x32\x14.artifact.v1.Verdict\x12+\n\nvalidation\x18\x14 \x01(\x0b\x32\x17.artifact.v1.Evaluation\x12\x0e\n\x06\x66orced\x18\x15 \x01(\x08\x12\x13\n\x0b\x66ingerprint\x18\x16 \x01(\t\x1a/\n\rPackagesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\x04\x46ile\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\r\"V\n\tSignature\x12#\n\x06inputs\x18\x01 \x03(\x0b\x32\x13.artifact.v1.Tensor\x12$\n\x07outputs\x18\x02 \x03(\x0b\x32\x13.artifact.v1.Tensor\"4\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x05\"^\n\x0cKnownAnswers\x12\x13\n\x0bimage_count\x18\x01 \x01(\x05\x12\x18\n\x10logits_tolerance\x18\x02 \x01(\x01\x12\x1f\n\x17probabilities_tolerance\x18\x03 \x01(\x01\"\xb6\x01\n\nEvaluation\x12\x12\n\ntrain_loss\x18\x01 \x01(\x01\x12\x11\n\ttest_loss\x18\x02 \x01(\x01\x12\x12\n\nerror_rate\x18\x03 \x01(\x01\x12\x10\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x12\x13\n\x0bimage_count\x18\x05 \x01(\x05\x12\x18\n\x10\x63lass_accuracies\x18\x06 \x03(\x01\x12\x11\n\tconfusion\x18\x07 \x03(\x05\x12\x19\n\x11\x63\x61libration_error\x18\x08 \x01(\x01\"\x93\x02\n\x04\x44\x61ta\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12<\n\x0epayload_sha256\x18\x03 \x03(\x0b\x32$.artifact.v1.Data.PayloadSha256Entry\x12\x13\n\x0btrain_count\x18\x04 \x01(\x05\x12\x12\n\ntest_count\x18\x05 \x01(\x05\x12\x0c\n\x04mean\x18\x06 \x01(\x01\x12\x0b\n\x03std\x18\x07 \x01(\x01\x12\x18\n\x10validation_count\x18\x08 \x01(\x05\x12\r\n\x05means\x18\t \x03(\x01\x12\x0c\n\x04stds\x18\n \x03(\x01\x1a\x34\n\x12PayloadSha256Entry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"7\n\x07Verdict\x12\x0c\n\x04gate\x18\x01 \x01(\t\x12\x0e\n\x06passed\x18\x02 \x01(\x08\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"P\n\x07\x43urrent\x12\x0f\n\x07version\x18\x01 \x01(\x05\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x10\n\x08previous\x18\x03 \x01(\x05\x12\x12\n\ngeneration\x18\x04 \x01(\x05\"\xa1\x01\n\x0cHistoryEntry\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x12\n\ngeneration\x18\x03 \x01(\x05\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06sha256\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,27 +38,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATA_PAYLOADSHA256ENTRY']._loaded_options = None
   _globals['_DATA_PAYLOADSHA256ENTRY']._serialized_options = b'8\001'
   _globals['_MANIFEST']._serialized_start=114
-  _globals['_MANIFEST']._serialized_end=740
-  _globals['_MANIFEST_PACKAGESENTRY']._serialized_start=693
-  _globals['_MANIFEST_PACKAGESENTRY']._serialized_end=740
-  _globals['_FILE']._serialized_start=742
-  _globals['_FILE']._serialized_end=798
-  _globals['_SIGNATURE']._serialized_start=800
-  _globals['_SIGNATURE']._serialized_end=886
-  _globals['_TENSOR']._serialized_start=888
-  _globals['_TENSOR']._serialized_end=940
-  _globals['_KNOWNANSWERS']._serialized_start=942
-  _globals['_KNOWNANSWERS']._serialized_end=1036
-  _globals['_EVALUATION']._serialized_start=1039
-  _globals['_EVALUATION']._serialized_end=1221
-  _globals['_DATA']._serialized_start=1224
-  _globals['_DATA']._serialized_end=1444
-  _globals['_DATA_PAYLOADSHA256ENTRY']._serialized_start=1392
-  _globals['_DATA_PAYLOADSHA256ENTRY']._serialized_end=1444
-  _globals['_VERDICT']._serialized_start=1446
-  _globals['_VERDICT']._serialized_end=1501
-  _globals['_CURRENT']._serialized_start=1503
-  _globals['_CURRENT']._serialized_end=1583
-  _globals['_HISTORYENTRY']._serialized_start=1585
-  _globals['_HISTORYENTRY']._serialized_end=1709
+  _globals['_MANIFEST']._serialized_end=822
+  _globals['_MANIFEST_PACKAGESENTRY']._serialized_start=775
+  _globals['_MANIFEST_PACKAGESENTRY']._serialized_end=822
+  _globals['_FILE']._serialized_start=824
+  _globals['_FILE']._serialized_end=880
+  _globals['_SIGNATURE']._serialized_start=882
+  _globals['_SIGNATURE']._serialized_end=968
+  _globals['_TENSOR']._serialized_start=970
+  _globals['_TENSOR']._serialized_end=1022
+  _globals['_KNOWNANSWERS']._serialized_start=1024
+  _globals['_KNOWNANSWERS']._serialized_end=1118
+  _globals['_EVALUATION']._serialized_start=1121
+  _globals['_EVALUATION']._serialized_end=1303
+  _globals['_DATA']._serialized_start=1306
+  _globals['_DATA']._serialized_end=1581
+  _globals['_DATA_PAYLOADSHA256ENTRY']._serialized_start=1529
+  _globals['_DATA_PAYLOADSHA256ENTRY']._serialized_end=1581
+  _globals['_VERDICT']._serialized_start=1583
+  _globals['_VERDICT']._serialized_end=1638
+  _globals['_CURRENT']._serialized_start=1640
+  _globals['_CURRENT']._serialized_end=1720
+  _globals['_HISTORYENTRY']._serialized_start=1723
+  _globals['_HISTORYENTRY']._serialized_end=1884
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("schema", "model_name", "version", "parent_version", "files", "signature", "labels", "opset", "ir_version", "known_answers", "evaluation", "data", "config", "seed", "device", "code_revision", "packages", "created", "verdicts")
+    __slots__ = ("schema", "model_name", "version", "parent_version", "files", "signature", "labels", "opset", "ir_version", "known_answers", "evaluation", "data", "config", "seed", "device", "code_revision", "packages", "created", "verdicts", "validation", "forced", "fingerprint")
     class PackagesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,9 @@ class Manifest(_message.Message):
     PACKAGES_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_FIELD_NUMBER: _ClassVar[int]
+    FORCED_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     schema: str
     model_name: str
     version: int
@@ -57,7 +60,10 @@ class Manifest(_message.Message):
     packages: _containers.ScalarMap[str, str]
     created: _timestamp_pb2.Timestamp
     verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
-    def __init__(self, schema: _Optional[str] = ..., model_name: _Optional[str] = ..., version: _Optional[int] = ..., parent_version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., opset: _Optional[int] = ..., ir_version: _Optional[int] = ..., known_answers: _Optional[_Union[KnownAnswers, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., code_revision: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ...) -> None: ...
+    validation: Evaluation
+    forced: bool
+    fingerprint: str
+    def __init__(self, schema: _Optional[str] = ..., model_name: _Optional[str] = ..., version: _Optional[int] = ..., parent_version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., opset: _Optional[int] = ..., ir_version: _Optional[int] = ..., known_answers: _Optional[_Union[KnownAnswers, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., code_revision: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., validation: _Optional[_Union[Evaluation, _Mapping]] = ..., forced: _Optional[bool] = ..., fingerprint: _Optional[str] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "sha256", "size_bytes")
@@ -118,7 +124,7 @@ class Evaluation(_message.Message):
     def __init__(self, train_loss: _Optional[float] = ..., test_loss: _Optional[float] = ..., error_rate: _Optional[float] = ..., accuracy: _Optional[float] = ..., image_count: _Optional[int] = ..., class_accuracies: _Optional[_Iterable[float]] = ..., confusion: _Optional[_Iterable[int]] = ..., calibration_error: _Optional[float] = ...) -> None: ...
 
 class Data(_message.Message):
-    __slots__ = ("name", "source", "payload_sha256", "train_count", "test_count", "mean", "std")
+    __slots__ = ("name", "source", "payload_sha256", "train_count", "test_count", "mean", "std", "validation_count", "means", "stds")
     class PayloadSha256Entry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +139,9 @@ class Data(_message.Message):
     TEST_COUNT_FIELD_NUMBER: _ClassVar[int]
     MEAN_FIELD_NUMBER: _ClassVar[int]
     STD_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEANS_FIELD_NUMBER: _ClassVar[int]
+    STDS_FIELD_NUMBER: _ClassVar[int]
     name: str
     source: str
     payload_sha256: _containers.ScalarMap[str, str]
@@ -140,7 +149,10 @@ class Data(_message.Message):
     test_count: int
     mean: float
     std: float
-    def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., payload_sha256: _Optional[_Mapping[str, str]] = ..., train_count: _Optional[int] = ..., test_count: _Optional[int] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ...) -> None: ...
+    validation_count: int
+    means: _containers.RepeatedScalarFieldContainer[float]
+    stds: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., payload_sha256: _Optional[_Mapping[str, str]] = ..., train_count: _Optional[int] = ..., test_count: _Optional[int] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., validation_count: _Optional[int] = ..., means: _Optional[_Iterable[float]] = ..., stds: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("gate", "passed", "detail")
@@ -165,15 +177,19 @@ class Current(_message.Message):
     def __init__(self, version: _Optional[int] = ..., sha256: _Optional[str] = ..., previous: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class HistoryEntry(_message.Message):
-    __slots__ = ("event", "version", "generation", "time", "sha256")
+    __slots__ = ("event", "version", "generation", "time", "sha256", "reason", "fingerprint")
     EVENT_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     event: str
     version: int
     generation: int
     time: _timestamp_pb2.Timestamp
     sha256: str
-    def __init__(self, event: _Optional[str] = ..., version: _Optional[int] = ..., generation: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sha256: _Optional[str] = ...) -> None: ...
+    reason: str
+    fingerprint: str
+    def __init__(self, event: _Optional[str] = ..., version: _Optional[int] = ..., generation: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sha256: _Optional[str] = ..., reason: _Optional[str] = ..., fingerprint: _Optional[str] = ...) -> None: ...

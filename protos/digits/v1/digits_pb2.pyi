@@ -42,7 +42,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model_version: _Optional[int] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("model_name", "model_version", "model_sha256", "provider", "image_height", "image_width", "labels", "max_image_count", "accuracy", "created", "loaded", "refusal", "loaded_versions")
+    __slots__ = ("model_name", "model_version", "model_sha256", "provider", "image_height", "image_width", "labels", "max_image_count", "accuracy", "created", "loaded", "refusal", "loaded_versions", "image_channels")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class GetModelResponse(_message.Message):
     LOADED_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     LOADED_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_CHANNELS_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: int
     model_sha256: str
@@ -69,7 +70,8 @@ class GetModelResponse(_message.Message):
     loaded: _timestamp_pb2.Timestamp
     refusal: Refusal
     loaded_versions: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_sha256: _Optional[str] = ..., provider: _Optional[str] = ..., image_height: _Optional[int] = ..., image_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., max_image_count: _Optional[int] = ..., accuracy: _Optional[float] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., loaded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., loaded_versions: _Optional[_Iterable[int]] = ...) -> None: ...
+    image_channels: int
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[int] = ..., model_sha256: _Optional[str] = ..., provider: _Optional[str] = ..., image_height: _Optional[int] = ..., image_width: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., max_image_count: _Optional[int] = ..., accuracy: _Optional[float] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., loaded: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., loaded_versions: _Optional[_Iterable[int]] = ..., image_channels: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("model_version", "generation", "reason")

@@ -1,0 +1,1 @@
+"""The pages that a person reads: the report of a version, and the lab."""

@@ -1,0 +1,88 @@
+"""One HTML page in one file: sections of sentences, tables and figures, for a phone, the dark and paper."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture for light and one for dark surroundings, PNG files, and the sentence of what is seen."""
+
+    name: str
+    """Of its file, without ending."""
+    caption: str
+    light: bytes
+    dark: bytes
+
+    @property
+    def light_uri(self) -> str:
+        """The picture as an address that needs no other file."""
+        return _data_uri(self.light)
+
+    @property
+    def dark_uri(self) -> str:
+        """The same for dark surroundings."""
+        return _data_uri(self.dark)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text below a header; every row has as many cells as the header."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+Block = str | Figure | Table
+"""A paragraph, a picture or a table."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under its own heading."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What stands first is the verdict; then the sections, in order."""
+
+    title: str
+    verdict: str
+    is_good: bool
+    """Whether the verdict is a good one; None of its meaning stands in the colour alone."""
+    sections: Sequence[Section]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """Every picture on it."""
+        return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
+
+
+def write_page(page: Page, folder: Path) -> Path:
+    """Write index.html, which needs no other file, and beside it every picture as a PNG; returns the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in page.figures:
+        (folder / f"{figure.name}.png").write_bytes(figure.light)
+    path = folder / "index.html"
+    path.write_text(render(page), encoding="utf-8")
+    return path
+
+
+def render(page: Page) -> str:
+    """The page as HTML; whatever comes from outside, such as a label's name, is escaped."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=page)
+
+
+def _data_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode()}"
