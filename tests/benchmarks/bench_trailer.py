@@ -1,10 +1,11 @@
 """What the `serving-timing` trailer costs: our server with it beside the same server without it.
 
-    python -m tests.benchmarks.bench_trailer [--rounds 15] [--seconds 1]
+    python -m tests.benchmarks.bench_trailer [--rounds 15] [--seconds 1] [--control]
 
 Every round starts both servers anew, since a process may be a little faster than its twin for as long as it lives. Each
 load goes to the one, twice to the other, and to the one again, each time for a second, so that a machine that becomes
 slower or faster meanwhile does so for both; the next round begins with the other. What counts is the ratio in a round.
+`--control` runs the same server twice: its ratios are the machine's own noise.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.benchmarks.servers import OURS, SERVERS, WITHOUT_TRAILER, Running, Se
 from tests.serving.conftest import MNIST
 
 WITH_TRAILER = next(server for server in SERVERS if server.name == OURS)
+CONTROL = replace(WITH_TRAILER, name="ours-again")
 LOADS = (Load(1, 1), Load(64, 1), Load(8, 32))
 HEAD = ("load", "measure", "with", "without", "with : without", "half of the rounds between")
 
@@ -68,13 +70,13 @@ def mean(costs: Sequence[Cost]) -> Cost:
 
 
 def check_trailers(running: Mapping[Server, Running], images: Images) -> None:
-    """Demand that one server sends the trailer and the other does not; raises RuntimeError."""
+    """Demand that the trailer is sent by all but the one server that is without it; raises RuntimeError."""
     for server, at in running.items():
         with grpc.insecure_channel(f"127.0.0.1:{at.port}") as channel:
             method: Any = channel.unary_unary(server.protocol.path)
             _, call = method.with_call(server.protocol.body(images[:1]))
         keys = [key for key, _ in call.trailing_metadata()]
-        if (TIMING in keys) is not (server is WITH_TRAILER):
+        if (TIMING in keys) is (server is WITHOUT_TRAILER):
             raise RuntimeError(f"{server.name} sent the trailers {keys}")
 
 
@@ -87,7 +89,8 @@ def measure_round(servers: Sequence[Server], images: Images, *, seconds: int) ->
         for load in LOADS:
             for server in (*servers, *reversed(servers)):
                 costs[load][server].append(cost(server, running[server], load, images, seconds=seconds))
-    return {load: (mean(of[WITH_TRAILER]), mean(of[WITHOUT_TRAILER])) for load, of in costs.items()}
+    (other,) = (server for server in servers if server is not WITH_TRAILER)
+    return {load: (mean(of[WITH_TRAILER]), mean(of[other])) for load, of in costs.items()}
 
 
 def rows(load: Load, pairs: Sequence[Pair]) -> Iterable[Sequence[str]]:
@@ -107,9 +110,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15, help="rounds of every load (default: 15)")
     parser.add_argument("--seconds", type=int, default=1, help="seconds a turn (default: 1)")
+    parser.add_argument("--control", action="store_true", help="the server with its trailer beside itself")
     options = parser.parse_args()
     images = np.ascontiguousarray(read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:32])
-    servers, results = [WITH_TRAILER, WITHOUT_TRAILER], []
+    servers, results = [WITH_TRAILER, CONTROL if options.control else WITHOUT_TRAILER], []
     for index in range(options.rounds):
         print(f"round {index + 1} of {options.rounds}", file=sys.stderr, flush=True)
         results.append(measure_round(servers, images, seconds=options.seconds))
