@@ -38,7 +38,10 @@ def test_mnist_is_what_everybody_says(mnist: Dataset) -> None:
         test_count=10_000,
         height=28,
         width=28,
+        channels=1,
         label_counts=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+        means=(0.1307,),
+        stds=(0.3081,),
         mean=0.1307,
         std=0.3081,
     )
@@ -47,7 +50,9 @@ def test_mnist_is_what_everybody_says(mnist: Dataset) -> None:
 def test_a_data_set_worked_by_hand(dataset_of: Callable[[Arrays], Dataset]) -> None:
     """Half black and half white has mean and deviation one half; the test images do not count."""
     summary = check(dataset_of(TINY), classes=3, size=4)
-    assert summary == DataSummary(4, 0, 3, 4, 4, label_counts=(2, 1, 1), mean=0.5, std=0.5)
+    assert summary == DataSummary(
+        4, 0, 3, 4, 4, 1, label_counts=(2, 1, 1), means=(0.5,), stds=(0.5,), mean=0.5, std=0.5
+    )
 
 
 @pytest.mark.parametrize(
