@@ -1,6 +1,6 @@
 """Draws a data set of letters, to try a data set of one's own with: `python -m scripts.make_letters FOLDER`.
 
-Each letter lies in a directory of its own, shifted, turned, scaled and in noise; in colour also in some ink on some ground.
+Each letter lies in a directory of its own, shifted, turned, scaled and in noise, with some ink on some ground.
 """
 
 import argparse
@@ -18,7 +18,7 @@ NOISE = 12.0  # standard deviation, of 255
 
 
 def make_letters(folder: Path, *, count: int = 120, size: int = 20, grey: bool = False, seed: int = 0) -> Path:
-    """Draw `count` pictures of each letter, `size` x `size` pixels, as PNG files; the same seed gives the same pixels."""
+    """Draw `count` PNG files of each letter, `size` x `size` pixels; the same seed gives the same pixels."""
     random = np.random.default_rng(seed)
     for letter in LETTERS:
         directory = folder / letter

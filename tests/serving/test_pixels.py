@@ -43,6 +43,24 @@ def test_a_grey_picture_survives_png_in_every_mode(mode: str) -> None:
     assert np.array_equal(from_png([png(PICTURE, mode)], (28, 28))[0], PICTURE)
 
 
+def test_pixels_of_colours_are_red_green_blue() -> None:
+    """One image of 1 x 2: a red pixel and a blue one."""
+    assert from_pixels(bytes([255, 0, 0, 0, 0, 255]), 1, (1, 2, 3)).tolist() == [[[[255, 0, 0], [0, 0, 255]]]]
+
+
+def test_a_colour_png_is_seen_as_the_model_sees() -> None:
+    """Three channels where it takes colour; where it takes grey, the brightness of ITU-R 601-2, as Pillow has it."""
+    green = png(np.full((28, 28, 3), (0, 255, 0), np.uint8), "RGB")
+    assert from_png([green], (28, 28, 3))[0, 0, 0].tolist() == [0, 255, 0]
+    assert from_png([green], (28, 28))[0, 0, 0] == 150
+
+
+def test_a_grey_png_has_its_grey_in_every_channel() -> None:
+    """Where the model takes colour."""
+    decoded = from_png([png(PICTURE)], (28, 28, 3))
+    assert np.array_equal(decoded[0], np.repeat(PICTURE[..., np.newaxis], 3, axis=2))
+
+
 def test_the_order_of_files_is_kept() -> None:
     """Image i of the answer is file i."""
     pictures = [np.full((28, 28), value, np.uint8) for value in (3, 1, 2)]
@@ -109,6 +127,24 @@ def test_a_file_with_an_empty_chunk_decodes_or_is_refused(kind: bytes, place: st
         assert error.field == "encoded_images[0]"
     else:
         assert np.array_equal(decoded[0], PICTURE)
+
+
+def test_sixteen_bits_a_colour_are_refused() -> None:
+    """Pillow would cut them to eight and say nothing."""
+    header = chunk(b"IHDR", (28).to_bytes(4, "big") * 2 + b"\x10\x02\x00\x00\x00")
+    rows = zlib.compress((b"\x00" + bytes(28 * 6)) * 28)
+    file = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    with pytest.raises(InvalidRequestError, match="more than 8 bits"):
+        from_png([file], (28, 28))
+
+
+def test_an_animation_is_refused() -> None:
+    """Nobody can tell which of its pictures was meant."""
+    frames = [Image.fromarray(PICTURE), Image.fromarray(255 - PICTURE)]
+    file = BytesIO()
+    frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
+    with pytest.raises(InvalidRequestError, match="animation"):
+        from_png([file.getvalue()], (28, 28))
 
 
 def test_sixteen_bits_a_pixel_are_refused() -> None:
