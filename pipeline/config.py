@@ -5,9 +5,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from models.classifier import CHANNELS
 from models.cnn import CNNSpec
 from pipeline.errors import ConfigError
 
@@ -32,8 +33,10 @@ class Network(_Section):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if self.spec.features[0] != 1:
-            raise ValueError(f"features starts with {self.features[0]}; images are grey, so it must start with 1")
+        if self.spec.features[0] not in CHANNELS:
+            raise ValueError(
+                f"features starts with {self.features[0]}; expected 1, as images are grey, or 3, as they are coloured"
+            )
         return self
 
     @property
@@ -55,10 +58,24 @@ class Training(_Section):
 
 
 class Data(_Section):
-    """Which images: MNIST, unless a folder is named; and how many of the training images decide and do not train."""
+    """Which images: MNIST, unless a folder is named; and which share of them decides or tests, and does not train.
+
+    A relative folder begins where the preset lies. The test images are those of the data set; test_fraction is for a
+    folder of pictures that has none, and validation_fraction then is a share of all pictures too.
+    """
 
     folder: Annotated[Path | None, Field(strict=False)] = None
     validation_fraction: float = Field(0.15, gt=0, lt=1)
+    test_fraction: float = Field(0.15, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leaves_images_to_train_on(self) -> Self:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"validation_fraction {self.validation_fraction:g} and test_fraction {self.test_fraction:g} leave "
+                "nothing to train on; expected less than 1 together"
+            )
+        return self
 
 
 class Gates(_Section):
@@ -82,6 +99,12 @@ class Preset(_Section):
     training: Training
     data: Data = Data()
     gates: Gates = Gates()
+    _home: Path = PrivateAttr(Path())
+
+    @property
+    def dataset(self) -> Path | None:
+        """The folder of the data set, found from where the preset lies; None for MNIST."""
+        return None if self.data.folder is None else self._home / self.data.folder
 
 
 def load_preset(name_or_path: str | Path) -> Preset:
@@ -92,10 +115,12 @@ def load_preset(name_or_path: str | Path) -> Preset:
     except (OSError, ValueError) as error:  # tomllib's error and a wrong encoding are both ValueErrors
         raise ConfigError(f"{path}: cannot be read: {error}; expected a TOML file") from error
     try:
-        return Preset.model_validate({"name": path.stem, **content})
+        preset = Preset.model_validate({"name": path.stem, **content})
     except ValidationError as error:
         faults = "; ".join(_describe(fault) for fault in error.errors(include_url=False))
         raise ConfigError(f"{path}: {faults}") from error
+    preset._home = path.parent  # not a field: the manifest keeps the preset as it was read, without our folders
+    return preset
 
 
 def preset_names() -> list[str]:

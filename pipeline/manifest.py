@@ -30,7 +30,7 @@ def describe(
     manifest = Manifest(
         model_name=model_name,
         signature=_signature(summary, preset.network.classes),
-        labels=[str(label) for label in range(preset.network.classes)],
+        labels=dataset.labels,
         opset=verification.opset,
         ir_version=verification.ir_version,
         known_answers=manifest_pb2.KnownAnswers(
@@ -53,7 +53,7 @@ def describe(
 
 def _signature(summary: DataSummary, classes: int) -> Signature:
     return Signature(
-        inputs=[Tensor(name=INPUT, dtype="uint8", shape=[BATCH, summary.height, summary.width])],
+        inputs=[Tensor(name=INPUT, dtype="uint8", shape=[BATCH, *summary.image_shape])],
         outputs=[Tensor(name=name, dtype="float32", shape=[BATCH, classes]) for name in OUTPUTS],
     )
 
@@ -81,6 +81,6 @@ def _data(dataset: Dataset, summary: DataSummary) -> manifest_pb2.Data:
         test_count=summary.test_count,
         mean=summary.mean,
         std=summary.std,
-        means=[summary.mean],
-        stds=[summary.std],
+        means=summary.means,
+        stds=summary.stds,
     )

@@ -44,11 +44,11 @@ class Request:
     """The name of a preset, or the path of a TOML file."""
     device: DeviceName = "auto"
     dataset: Path | None = None
-    """A folder of IDX files; None for that of the preset."""
+    """A folder of IDX files or of pictures; None for that of the preset."""
     download: bool = False
     """Whether to try the network before the embedded copy."""
     cache: Path = Path("runs/data")
-    """Where downloads are kept."""
+    """Where downloads, and pictures that were read, are kept."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,18 @@ def run(
         candidate = Path(folder)
         checkpoint = candidate / "checkpoint.pt"
         dataset = step(fetch)(
-            request.dataset or preset.data.folder,
+            request.dataset or preset.dataset,
             validation_fraction=preset.data.validation_fraction,
+            test_fraction=preset.data.test_fraction,
             download=request.download,
             cache=request.cache,
         )
-        summary = step(check)(dataset, classes=preset.network.classes, size=preset.network.sizes[0])
+        summary = step(check)(
+            dataset,
+            classes=preset.network.classes,
+            size=preset.network.sizes[0],
+            channels=preset.network.features[0],
+        )
         training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
         validation = step(evaluate)(checkpoint, dataset, split="validation", device=device)
         model = step(export)(checkpoint, candidate / MODEL, size=summary.height)

@@ -29,6 +29,7 @@ PROBABILITIES_TOLERANCE = 2e-5
 
 BATCH_SIZES = (1, 2, 3, 7, 64, 129, 1000)
 REFERENCE_COUNT = 16  # onnx.reference is thorough and slow
+COLOURS = 3  # the channels of a colour image
 KNOWN_ANSWERS = slice(0, 64)  # the extremes, and the first validation images
 
 Images = NDArray[np.uint8]
@@ -131,12 +132,13 @@ def _check_signature(path: Path, graph: onnx.GraphProto) -> None:
         names == [INPUT, *OUTPUTS]
         and types == ["UINT8", "FLOAT", "FLOAT"]
         and all(shape[0] == "batch" for shape in shapes)
-        and [len(shape) for shape in shapes] == [3, 2, 2]
+        and (len(shapes[0]) == 3 or shapes[0][3:] == [COLOURS])
+        and [len(shape) for shape in shapes[1:]] == [2, 2]
     )
     if not is_expected:
         raise VerificationError(
-            f"{path}: signature is {came}; expected images uint8[batch, height, width], "
-            "logits and probabilities float32[batch, classes]"
+            f"{path}: signature is {came}; expected images uint8[batch, height, width] or "
+            f"uint8[batch, height, width, {COLOURS}], logits and probabilities float32[batch, classes]"
         )
 
 
@@ -147,8 +149,9 @@ def _describe(value: onnx.ValueInfoProto) -> tuple[str, str, list[str | int]]:
 
 
 def _extremes(model: onnx.ModelProto) -> Images:
-    """Images that no data set holds: empty, full, chequered, one pixel, a ramp, noise."""
-    height, width = (dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim[1:])
+    """Images that no data set holds: empty, full, chequered, one pixel, a ramp, noise; in colour in each ink too."""
+    dimensions = model.graph.input[0].type.tensor_type.shape.dim[1:]
+    height, width, *colours = (dimension.dim_value for dimension in dimensions)
     rows, columns = np.indices((height, width))
     one_pixel = np.zeros((height, width))
     one_pixel[height // 2, width // 2] = 255
@@ -160,7 +163,15 @@ def _extremes(model: onnx.ModelProto) -> Images:
         255 * columns // max(1, width - 1),
         *np.random.default_rng(0).integers(0, 256, (3, height, width)),
     ]
-    return np.stack(pictures).astype(np.uint8)
+    extremes = np.stack(pictures).astype(np.uint8)
+    return _coloured(extremes) if colours else extremes
+
+
+def _coloured(grey: Images) -> Images:
+    """Each picture in white, red, green and blue, and noise in which every channel is another."""
+    noise = np.random.default_rng(1).integers(0, 256, (1, *grey.shape[1:], COLOURS), np.uint8)
+    inks = np.concatenate([np.ones((1, COLOURS), np.uint8), np.eye(COLOURS, dtype=np.uint8)])
+    return np.concatenate([noise, *(grey[..., np.newaxis] * ink for ink in inks)])
 
 
 @torch.no_grad()

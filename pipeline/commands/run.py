@@ -27,8 +27,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add_repository(parser)
     presets = f"{', '.join(preset_names())}, or the path of a TOML file"
     devices = get_args(DeviceName)
-    kept = "where downloads are kept"
-    dataset = "a folder of IDX files in the layout of MNIST, instead of MNIST"
+    kept = "where downloads, and pictures that were read, are kept"
+    dataset = "a folder of pictures, one directory a class, or of IDX files as MNIST's, instead of MNIST (docs/data.md)"
     default = Request()
     parser.add_argument("--preset", default=default.preset, help=f"{presets} (default: %(default)s)")
     parser.add_argument(
