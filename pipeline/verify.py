@@ -16,6 +16,7 @@ from pipeline.checkpoint import load_checkpoint
 from pipeline.dataset import Dataset, load_split
 from pipeline.errors import VerificationError
 from pipeline.export import INPUT, OPSET, OUTPUTS
+from pipeline.verdict import Verdict
 
 CUDA = "CUDAExecutionProvider"
 PROVIDERS = ("CPUExecutionProvider", CUDA)  # those that serving offers
@@ -57,12 +58,30 @@ class Verification:
 
     providers: tuple[str, ...]  # those that really ran the model
     image_count: int
-    distance: Distance
+    distances: Mapping[str, Distance]  # of each of them
     is_batch_invariant: bool  # whether an image's answer has the same bits in every batch, on every provider
     known_answers: Path
     known_answer_count: int
     opset: int
     ir_version: int
+
+    @property
+    def distance(self) -> Distance:
+        """That of the provider that is furthest away."""
+        return Distance(*map(max, zip(*self.distances.values(), strict=True)))
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What was proved, provider by provider; what could not be proved has stopped the run before."""
+        return tuple(
+            Verdict(
+                f"parity on {provider}",
+                True,
+                f"{self.image_count} images as PyTorch answers them: logits within {distance.logits:.1e} of the "
+                f"largest one, probabilities within {distance.probabilities:.1e}",
+            )
+            for provider, distance in self.distances.items()
+        )
 
     @property
     def detail(self) -> str:
@@ -86,18 +105,19 @@ def verify(model: Path, checkpoint: Path, dataset: Dataset, *, known_answers: Pa
     expected = _ask_pytorch(checkpoint, images)
     few = slice(0, REFERENCE_COUNT)
     _compare("onnx.reference", _ask_reference(graph, images[few]), Answers(*(answers[few] for answers in expected)))
-    distances: list[Distance] = []
+    distances: dict[str, Distance] = {}
     is_batch_invariant = True
     runs = _runs(model)
     for provider, run in runs.items():
         batched = {size: _in_batches(run, images, size) for size in BATCH_SIZES}
-        distances += [_compare(f"{provider}, batches of {size}", came, expected) for size, came in batched.items()]
+        apart = [_compare(f"{provider}, batches of {size}", came, expected) for size, came in batched.items()]
+        distances[provider] = Distance(*map(max, zip(*apart, strict=True)))
         is_batch_invariant &= len({came.logits.tobytes() for came in batched.values()}) == 1
     _write_known_answers(known_answers, images, expected)
     return Verification(
         providers=tuple(runs),
         image_count=len(images),
-        distance=Distance(*map(max, zip(*distances, strict=True))),
+        distances=distances,
         is_batch_invariant=is_batch_invariant,
         known_answers=known_answers,
         known_answer_count=len(images[KNOWN_ANSWERS]),

@@ -13,6 +13,7 @@ from prefect.testing.utilities import prefect_test_harness
 from pipeline.errors import DataError, FetchError, PipelineError
 from pipeline.flow import RETRIES, as_task, digits
 from pipeline.run import Outcome
+from tests.outcomes import published, tested
 from tests.pipeline.presets import write_preset
 
 pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
@@ -49,8 +50,8 @@ def test_the_flow_completes_and_publishes(finished: State[Outcome]) -> None:
     """The result is the outcome, and the version directory is there."""
     assert finished.is_completed()
     outcome = finished.result()
-    assert outcome.publication.is_new
-    assert (outcome.publication.path / "model.onnx").is_file()
+    assert published(outcome).is_new
+    assert (published(outcome).path / "model.onnx").is_file()
 
 
 def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
@@ -82,8 +83,8 @@ def test_the_result_is_an_artifact(finished: State[Outcome]) -> None:
     outcome = finished.result()
     with get_client(sync_client=True) as client:
         artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert f"{100 * outcome.test.accuracy:.2f} %" in str(artifacts["run"].data)
-    assert outcome.publication.path.as_uri() in str(artifacts["version-directory"].data)
+    assert f"{100 * tested(outcome).accuracy:.2f} %" in str(artifacts["run"].data)
+    assert published(outcome).path.as_uri() in str(artifacts["version-directory"].data)
 
 
 @pytest.mark.parametrize(

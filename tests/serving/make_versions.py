@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from pipeline.dataset import FILE_NAMES, Dataset, read_file
 from pipeline.fetch import fetch
 from pipeline.run import Request, run
+from tests.outcomes import published
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import write_preset
 
@@ -32,7 +33,7 @@ def make_versions() -> None:
         ):
             preset = write_preset(folder / "preset.toml", **changes)
             request = Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=dataset)
-            publication = run(request).publication
+            publication = published(run(request))
             shutil.copytree(publication.path, VERSIONS / str(publication.version))
 
 
