@@ -18,7 +18,7 @@ from pipeline.errors import ChampionError
 from pipeline.evaluate import Evaluation
 from pipeline.export import INPUT, OUTPUTS
 from pipeline.paired import Pairs
-from pipeline.repository import MODEL
+from pipeline.repository import MODEL, sha256_of
 from pipeline.verdict import Verdict
 from protos.artifact.v1.manifest_pb2 import Manifest
 
@@ -40,6 +40,8 @@ def compare(
     absolute = (rules.floor(validation, gates), rules.calibration(validation, gates))
     try:
         champion = find_champion(repository, description, dataset)
+        if sha256_of(champion.model) == sha256_of(candidate / MODEL):
+            return *absolute, *rules.not_compared(f"the file is the same as that of version {champion.version}")
         return *absolute, *_against(champion, candidate / MODEL, description.labels, gates)
     except ChampionError as error:
         return *absolute, *rules.not_compared(str(error))
