@@ -6,6 +6,20 @@ from pipeline.config import Gates
 from pipeline.evaluate import Evaluation
 from pipeline.paired import Pairs, chance_of_losses, lower_bound, upper_bound
 from pipeline.verdict import Verdict
+from pipeline.verify import Verification
+
+
+def parity(verification: Verification) -> tuple[Verdict, ...]:
+    """That the file answers as PyTorch on each provider; where it did not, `verify` has failed the run before."""
+    return tuple(
+        Verdict(
+            f"parity on {one.who}",
+            True,
+            f"{one.image_count} images as PyTorch answers them: logits within {one.distance.logits:.1e} of the largest "
+            f"one, probabilities within {one.distance.probabilities:.1e}",
+        )
+        for one in verification.parities
+    )
 
 
 def floor(validation: Evaluation, gates: Gates) -> Verdict:

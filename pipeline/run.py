@@ -14,6 +14,7 @@ from pipeline.device import DeviceName, choose_device
 from pipeline.evaluate import Evaluation, evaluate
 from pipeline.export import export
 from pipeline.fetch import fetch
+from pipeline.gates import parity
 from pipeline.manifest import conclude, describe
 from pipeline.publish import Publication, publish
 from pipeline.rehearse import rehearse
@@ -110,7 +111,7 @@ def run(
         description = describe(request.model, preset, dataset, summary, training, validation, verification)
         compared = step(compare)(request.repository, candidate, description, dataset, validation, preset.gates)
         rehearsed = step(rehearse)(candidate, description, device=device)
-        verdicts = (*verification.verdicts, *compared, rehearsed)
+        verdicts = (*parity(verification), *compared, rehearsed)
         outcome = Outcome(dataset.source, training, validation, verification, verdicts)
         if outcome.refusal and not request.force:
             step(reject)(request.repository, description, str(outcome.refusal))

@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from pipeline.evaluate import Evaluation
+from pipeline.gates import parity
 from pipeline.run import Outcome
 from pipeline.verdict import Verdict
 
@@ -76,7 +77,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("trained", f"in {training.duration_s:.1f} s on {training.device}, seed {training.seed}"),
         ("data", outcome.source),
         ("verified", outcome.verification.detail),
-        *((_mark(one), one.detail) for one in outcome.verdicts if one not in outcome.verification.verdicts),
+        *((_mark(one), one.detail) for one in outcome.verdicts if one not in parity(outcome.verification)),
     ]
     if outcome.publication:
         rows.append(("version directory", str(outcome.publication.path)))

@@ -14,8 +14,8 @@ from tests.programs import run_program
 def arguments(small_folder: Path, tmp_path: Path) -> list[str | Path]:
     """A run whose floor no network reaches."""
     preset = write_preset(tmp_path / "short.toml", epochs="1", floor="1.0")
-    command = ["pipeline", "run", "--no-prefect", "--device", "cpu", "--dataset", small_folder, "--preset", preset]
-    return [*command, "--repository", tmp_path / "repository"]
+    command = ["pipeline", "run", "--no-prefect", "--device", "cpu"]
+    return [*command, "--dataset", small_folder, "--preset", preset, "--repository", tmp_path / "repository"]
 
 
 @pytest.fixture
