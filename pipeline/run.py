@@ -1,4 +1,4 @@
-"""The run, as one sentence: fetch, check, train, evaluate, export, verify, publish."""
+"""The run, as one sentence: fetch, check, train, evaluate, export, verify, report, publish."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from pipeline.evaluate import Evaluation, evaluate
 from pipeline.export import export
 from pipeline.fetch import fetch
 from pipeline.manifest import describe
+from pipeline.pages.report import report
 from pipeline.publish import Publication, publish
-from pipeline.repository import KNOWN_ANSWERS, MODEL
+from pipeline.repository import KNOWN_ANSWERS, MODEL, ModelRepository
 from pipeline.train import Progress, TrainingResult, train
 from pipeline.verify import Verification, verify
 
@@ -84,7 +85,11 @@ def run(
         validation = step(evaluate)(checkpoint, dataset, split="validation", device=device)
         model = step(export)(checkpoint, candidate / MODEL, size=summary.height)
         verification = step(verify)(model, checkpoint, dataset, known_answers=candidate / KNOWN_ANSWERS)
-        test = step(evaluate)(checkpoint, dataset, split="test", device=device)  # read once, when all is decided
+        answers = candidate / "test_answers.npz"
+        # The test images are read once, when all is decided.
+        test = step(evaluate)(checkpoint, dataset, split="test", device=device, answers=answers)
         description = describe(request.model, preset, dataset, summary, training, validation, test, verification)
+        parent = ModelRepository(request.repository / request.model).current().version
+        step(report)(candidate, description, dataset, training, verification, answers=answers, parent_version=parent)
         publication = step(publish)(request.repository, candidate, description)
     return Outcome(dataset.source, training, validation, test, verification, publication)
