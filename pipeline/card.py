@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 
 from pipeline.pages import tables
 from pipeline.pages.page import Table
-from protos.artifact.v1.manifest_pb2 import Manifest, Tensor
+from protos.artifact.v1.manifest_pb2 import Manifest
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
@@ -60,20 +60,15 @@ def _sentences(manifest: Manifest) -> dict[str, str]:
         "name": _text(manifest.model_name),
         "verdict": f"{forced}{100 * right:.2f} % of {count} test images are answered rightly.",
         "created": manifest.created.ToJsonString(),
-        "parent": f"after version {manifest.parent_version}" if manifest.parent_version else "the first one",
+        "parent": f"after version {manifest.parent_version}" if manifest.parent_version else "after none",
         "preset": str(config.get("name", "unknown")),
-        "inputs": "; ".join(map(_tensor, manifest.signature.inputs)) or "unknown",
-        "outputs": "; ".join(map(_tensor, manifest.signature.outputs)) or "unknown",
+        "inputs": tables.tensors(manifest.signature.inputs) or "unknown",
+        "outputs": tables.tensors(manifest.signature.outputs) or "unknown",
         "labels": ", ".join(map(_text, manifest.labels)),
         "data_name": manifest.data.name or "unknown",
         "source": _text(manifest.data.source or "unknown"),
         "packages": ", ".join(f"{name} {version}" for name, version in sorted(manifest.packages.items())) or "unknown",
     }
-
-
-def _tensor(tensor: Tensor) -> str:
-    shape = ", ".join("batch" if size < 0 else str(size) for size in tensor.shape)
-    return f"`{tensor.name}`, {tensor.dtype}[{shape}]"
 
 
 def _markdown(table: Table) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.card import card
+from pipeline.pages.page import INDEX
 from pipeline.repository import (
     CARD,
     KNOWN_ANSWERS,
@@ -36,6 +37,11 @@ class Publication:
     """False where a version with the same bytes was there already."""
     current_version: int
     """What CURRENT names now: another version where this one had been published before and rolled back since."""
+
+    @property
+    def report(self) -> Path:
+        """The page that a person reads; a version of an earlier program has none."""
+        return self.path / REPORT / INDEX
 
 
 def publish(repository: Path, candidate: Path, description: Manifest) -> Publication:

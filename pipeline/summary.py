@@ -34,6 +34,15 @@ def markdown(outcome: Outcome) -> str:
     return "\n".join([f"**{verdict(outcome)}**", "", "| | |", "| --- | --- |", *lines])
 
 
+def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """How each class fared on the test images, for a Prefect artifact; shares in percent, of its images."""
+    evaluation = outcome.test
+    return [
+        {"class": label, "images": sum(row), "right": row[label], "recall, %": round(100 * share, 2)}
+        for label, (row, share) in enumerate(zip(evaluation.confusion, evaluation.class_accuracy, strict=True))
+    ]
+
+
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """The summary as plain values for `--json`; accuracy and error rate in [0, 1]."""
     publication, evaluation = outcome.publication, outcome.test
@@ -42,6 +51,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "is_new": publication.is_new,
         "current_version": publication.current_version,
         "path": str(publication.path),
+        "report": str(publication.report),
         "accuracy": evaluation.accuracy,
         "error_rate": evaluation.error_rate,
         "train_loss": evaluation.train_loss,
@@ -71,4 +81,5 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
         ("data", outcome.source),
         ("verified", outcome.verification.detail),
         ("version directory", str(outcome.publication.path)),
+        ("report", str(outcome.publication.report)),
     ]

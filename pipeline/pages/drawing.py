@@ -6,6 +6,7 @@ from io import BytesIO
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
 from pipeline.pages.page import Figure
@@ -32,5 +33,7 @@ def _paint(paint: Callable[[Canvas], None], ink: str, width: float, height: floa
         canvas = Canvas(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
         paint(canvas)
         file = BytesIO()
-        canvas.savefig(file, format="png", metadata={"Software": None})
+        FigureCanvasAgg(canvas).print_png(
+            file, metadata={"Software": None}
+        )  # savefig would lay it out and draw it twice
     return file.getvalue()

@@ -121,10 +121,10 @@ def _mistakes(
 
 
 def _told(names: Sequence[str], probabilities: NDArray[np.float32], label: int, index: int) -> list[str]:
-    first = np.argsort(-probabilities, kind="stable")[:PROBABILITY_COUNT].tolist()
-    shown = first if label in first else [*first[:-1], label]
-    told = [f"{names[answer]}: {100 * probabilities[answer]:.1f} %" for answer in shown]
-    return [f"label {names[label]}, answer {names[first[0]]}", *told, f"image {index}"]
+    """The lines below a mistake: what it is, what was answered, what else was likely, and where to find it."""
+    answer, *others = (number for number in np.argsort(-probabilities, kind="stable").tolist() if number != label)
+    shown = [("label", label), ("answer", answer), *(("then", other) for other in others[: PROBABILITY_COUNT - 2])]
+    return [*(f"{word} {names[of]}: {100 * probabilities[of]:.2f} %" for word, of in shown), f"image {index}"]
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

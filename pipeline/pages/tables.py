@@ -1,7 +1,7 @@
 """What a manifest says, as tables of text: for the report, the model card and the command line."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from numpy.typing import NDArray
 
 from pipeline.pages.page import Table
-from protos.artifact.v1.manifest_pb2 import Evaluation, Manifest
+from protos.artifact.v1.manifest_pb2 import Evaluation, Manifest, Tensor
 
 NORMAL_95 = 1.96  # standard deviations on either side
 
@@ -36,7 +36,7 @@ def classes(manifest: Manifest) -> Table:
     for index, label in enumerate(manifest.labels if len(confusion) else ()):
         images, answers, right = confusion[index].sum(), confusion[:, index].sum(), confusion[index, index]
         rows.append((label, str(images), _share(right, images), _share(right, answers), _mostly(manifest, index)))
-    header = ("label", "images", "answered rightly", "right when answered", "mostly taken for")
+    header = ("label", "images", "recall", "precision", "mostly taken for")
     return Table(header, rows)
 
 
@@ -72,7 +72,7 @@ def data(manifest: Manifest) -> Table:
 def configuration(manifest: Manifest) -> Table:
     """Every value of the preset, by its dotted name."""
     config = json_format.MessageToDict(manifest.config)
-    return Table(("preset", ""), [(name, _plain(value)) for name, value in flatten(config)])
+    return Table(("preset", ""), [(name, plain(value)) for name, value in flatten(config)])
 
 
 def code(manifest: Manifest) -> Table:
@@ -87,6 +87,14 @@ def code(manifest: Manifest) -> Table:
     if manifest.fingerprint:
         rows.append(("fingerprint of data, config and code", manifest.fingerprint))
     return Table(("code", ""), rows)
+
+
+def tensors(described: Iterable[Tensor]) -> str:
+    """Names, types and shapes, as `images uint8[batch, 28, 28]`."""
+    return "; ".join(
+        f"{tensor.name} {tensor.dtype}[{', '.join('batch' if size < 0 else str(size) for size in tensor.shape)}]"
+        for tensor in described
+    )
 
 
 def confusion_of(manifest: Manifest) -> NDArray[np.int64]:
@@ -142,7 +150,10 @@ def _numbers(several: Any, one: float) -> str:
     return " / ".join(f"{number:.4f}" for number in several or [one])
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value of the manifest as a person reads it."""
     if isinstance(value, list):
-        return ", ".join(map(_plain, value))
+        return ", ".join(map(plain, value))
+    if isinstance(value, float):
+        return f"{value:g}"  # the manifest keeps every number as a float
     return "–" if value is None else str(value)
