@@ -3,11 +3,12 @@
 The headings are those of Mitchell et al., "Model Cards for Model Reporting", 2019.
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from pipeline.pages import tables
 from pipeline.pages.page import Table
@@ -19,18 +20,22 @@ SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>
 
 def card(manifest: Manifest) -> str:
     """The card; it says nothing of `manifest.files`, so that it can be one of them."""
-    environment = Environment(  # noqa: S701 - Markdown is no HTML; `_text` escapes
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     shown = ("quality", "verdicts", "classes", "confusions", "data", "configuration")
-    return template.render(
+    return _template().render(
         manifest=manifest,
         front_matter=_front_matter(manifest),
         **_sentences(manifest),
         **{name: _markdown(getattr(tables, name)(manifest)) for name in shown},
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(  # noqa: S701 - Markdown is no HTML; `_text` escapes
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _front_matter(manifest: Manifest) -> dict[str, Any]:

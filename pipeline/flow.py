@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from prefect import State, flow, task
@@ -20,9 +20,10 @@ from prefect.cache_policies import NO_CACHE
 from pipeline import summary
 from pipeline.device import DeviceName
 from pipeline.errors import FetchError
+from pipeline.pages import tables
 from pipeline.pages.page import data_uri
 from pipeline.progress import show_progress
-from pipeline.repository import REPORT
+from pipeline.repository import REPORT, ModelRepository
 from pipeline.run import Outcome, Request, run
 from pipeline.train import Progress
 
@@ -93,7 +94,8 @@ def progress_artifact(every_s: float = PROGRESS_EVERY_S) -> Callable[[Progress],
         percentage = 100 * progress.step / progress.steps
         is_due = time.monotonic() - told_s >= every_s or progress.step == progress.steps
         if artifact is None:
-            artifact = create_progress_artifact(percentage, key="training", description="steps of the training")
+            made = create_progress_artifact(percentage, key="training", description="steps of the training")
+            artifact = cast("UUID", made)  # a coroutine only for who awaits it
         elif is_due:
             update_progress_artifact(artifact, percentage)
         if is_due:
@@ -105,8 +107,10 @@ def progress_artifact(every_s: float = PROGRESS_EVERY_S) -> Callable[[Progress],
 def leave_artifacts(outcome: Outcome) -> None:
     """Leave what a person wants to see in Prefect's pages: verdict, classes, confusion, and where the rest lies."""
     create_markdown_artifact(summary.markdown(outcome), key="run", description=summary.verdict(outcome))
-    create_table_artifact(summary.class_rows(outcome), key="classes", description="each class on the test images")
     version = outcome.publication.path.resolve()
+    classes = tables.classes(ModelRepository(version.parent).manifest(outcome.publication.version))
+    rows: list[dict[str, Any]] = [dict(zip(classes.header, row, strict=True)) for row in classes.rows]
+    create_table_artifact(rows, key="classes", description="each class on the test images")
     create_link_artifact(version.as_uri(), "version directory", key="version-directory")
     picture = version / REPORT / "confusion.png"
     if outcome.publication.report.is_file():  # a version of an earlier program has none

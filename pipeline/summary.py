@@ -34,15 +34,6 @@ def markdown(outcome: Outcome) -> str:
     return "\n".join([f"**{verdict(outcome)}**", "", "| | |", "| --- | --- |", *lines])
 
 
-def class_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """How each class fared on the test images, for a Prefect artifact; shares in percent, of its images."""
-    evaluation = outcome.test
-    return [
-        {"class": label, "images": sum(row), "right": row[label], "recall, %": round(100 * share, 2)}
-        for label, (row, share) in enumerate(zip(evaluation.confusion, evaluation.class_accuracy, strict=True))
-    ]
-
-
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """The summary as plain values for `--json`; accuracy and error rate in [0, 1]."""
     publication, evaluation = outcome.publication, outcome.test

@@ -33,7 +33,6 @@ def _paint(paint: Callable[[Canvas], None], ink: str, width: float, height: floa
         canvas = Canvas(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
         paint(canvas)
         file = BytesIO()
-        FigureCanvasAgg(canvas).print_png(
-            file, metadata={"Software": None}
-        )  # savefig would lay it out and draw it twice
+        surface = FigureCanvasAgg(canvas)  # Canvas.savefig would lay it out and draw it twice
+        surface.print_png(file, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return file.getvalue()

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from pipeline.dataset import FILE_NAMES, Dataset, read_file
 from pipeline.fetch import fetch
+from pipeline.repository import CARD, MANIFEST, REPORT, ModelRepository, to_json, write_durably
 from pipeline.run import Request, run
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import write_preset
@@ -24,7 +25,7 @@ def make_versions() -> None:
     shutil.rmtree(VERSIONS, ignore_errors=True)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        smaller = crop(fetch(None, download=False, cache=folder), folder / "cropped")
+        smaller = crop(fetch(None, validation_fraction=0.15, download=False, cache=folder), folder / "cropped")
         for changes, dataset in (
             ({"seed": "0"}, None),
             ({"seed": "1"}, None),
@@ -33,7 +34,18 @@ def make_versions() -> None:
             preset = write_preset(folder / "preset.toml", **changes)
             request = Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=dataset)
             publication = run(request).publication
-            shutil.copytree(publication.path, VERSIONS / str(publication.version))
+            copy_without_pages(publication.path, VERSIONS / str(publication.version))
+
+
+def copy_without_pages(published: Path, copy: Path) -> None:
+    """Keep what a server reads: report and model card would be most of the bytes."""
+    shutil.copytree(published, copy, ignore=shutil.ignore_patterns(REPORT, CARD))
+    manifest = ModelRepository(published.parent).manifest(int(published.name))
+    kept = [file for file in manifest.files if (copy / file.path).is_file()]
+    del manifest.files[:]
+    manifest.files.extend(kept)
+    (copy / MANIFEST).unlink()
+    write_durably(copy / MANIFEST, to_json(manifest))
 
 
 def crop(dataset: Dataset, folder: Path) -> Path:
