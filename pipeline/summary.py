@@ -54,6 +54,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "is_new": publication is not None and publication.is_new,
         "current_version": publication.current_version if publication else None,
         "path": str(publication.path) if publication else None,
+        "report": str(publication.report) if publication else None,
         "accuracy": test.accuracy if test else None,
         "error_rate": test.error_rate if test else None,
         "test_loss": test.loss if test else None,
@@ -81,6 +82,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
     ]
     if outcome.publication:
         rows.append(("version directory", str(outcome.publication.path)))
+        rows.append(("report", str(outcome.publication.report)))
     if outcome.confirmation:
         rows.append(("confirmed", outcome.confirmation))
     return rows
