@@ -13,7 +13,7 @@ from prefect.testing.utilities import prefect_test_harness
 from pipeline.errors import DataError, FetchError, PipelineError
 from pipeline.flow import RETRIES, as_task, digits
 from pipeline.run import Outcome
-from tests.outcomes import published, tested
+from tests.outcomes import evaluated, published
 from tests.pipeline.presets import write_preset
 
 pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
@@ -85,7 +85,7 @@ def test_the_result_is_an_artifact(finished: State[Outcome]) -> None:
     outcome = finished.result()
     with get_client(sync_client=True) as client:
         artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert f"{100 * tested(outcome).accuracy:.2f} %" in str(artifacts["run"].data)
+    assert f"{100 * evaluated(outcome).accuracy:.2f} %" in str(artifacts["run"].data)
     assert published(outcome).path.as_uri() in str(artifacts["version-directory"].data)
 
 
