@@ -14,7 +14,7 @@ from pipeline.dataset import FILE_NAMES, LABELS, Dataset, read_file
 from pipeline.run import Outcome, Request, run
 from serving.session import CPU, Session
 from serving.versions.manifest import parse_current, read_version
-from tests.outcomes import evaluation_of, published
+from tests.outcomes import evaluated, published
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import write_preset
 from tests.programs import ROOT
@@ -66,7 +66,7 @@ def test_the_manifest_tells_how_the_version_came_to_be(outcome: Outcome) -> None
     manifest = json.loads((published(outcome).path / "manifest.json").read_text())
     assert manifest["schema"] == "artifact/v1"
     assert manifest["config"]["training"]["epochs"] == 1
-    assert manifest["evaluation"]["accuracy"] == evaluation_of(outcome).accuracy
+    assert manifest["evaluation"]["accuracy"] == evaluated(outcome).accuracy
     assert manifest["validation"]["accuracy"] == outcome.validation.accuracy
     assert manifest["data"]["train_count"] + manifest["data"]["validation_count"] == 4000
     assert len(manifest["data"]["payload_sha256"]) == 4
@@ -89,7 +89,8 @@ def test_a_small_data_set_makes_a_version_that_serving_loads(small_dataset: Data
     kept = np.concatenate([np.flatnonzero(labels == label)[:3] for label in range(10)])
     few = {name: array[:400] if name.startswith("train") else array[kept] for name, array in arrays.items()}
     folder = write_folder(tmp_path / "data", few)
-    outcome = run(Request(repository=tmp_path / "repository", device="cpu", dataset=folder))
+    preset = str(write_preset(tmp_path / "preset.toml"))
+    outcome = run(Request(repository=tmp_path / "repository", preset=preset, device="cpu", dataset=folder))
     model = published(outcome).path.parent
     version = read_version(model, parse_current((model / "CURRENT").read_bytes()))
     Session(version, provider=CPU, threads=1).check_known_answers(version.known_answers)

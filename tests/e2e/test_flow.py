@@ -18,7 +18,7 @@ from pipeline.errors import DataError, FetchError, PipelineError
 from pipeline.flow import RETRIES, as_task, digits, progress_artifact
 from pipeline.run import Outcome
 from pipeline.train import Progress
-from tests.outcomes import evaluation_of, published
+from tests.outcomes import evaluated, published
 from tests.pipeline.presets import write_preset
 
 pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
@@ -99,7 +99,7 @@ def artifacts_of(state: State[Outcome]) -> dict[str | None, Artifact]:
 def test_the_result_is_an_artifact(finished: State[Outcome]) -> None:
     """A table with the accuracy, and links to the version directory and its report."""
     outcome, artifacts = finished.result(), artifacts_of(finished)
-    assert f"{100 * evaluation_of(outcome).accuracy:.2f} %" in str(artifacts["run"].data)
+    assert f"{100 * evaluated(outcome).accuracy:.2f} %" in str(artifacts["run"].data)
     assert published(outcome).path.as_uri() in str(artifacts["version-directory"].data)
     assert published(outcome).report.is_file()
     assert published(outcome).report.as_uri() in str(artifacts["report"].data)
@@ -110,7 +110,7 @@ def test_the_classes_are_an_artifact(finished: State[Outcome]) -> None:
     table = artifacts_of(finished)["classes"]
     assert table.type == "table"
     rows = json.loads(str(table.data))
-    recall = [f"{100 * share:.2f} %" for share in evaluation_of(finished.result()).class_accuracy]
+    recall = [f"{100 * share:.2f} %" for share in evaluated(finished.result()).class_accuracy]
     assert [row["recall"] for row in rows] == recall
 
 
