@@ -46,5 +46,6 @@ def _quality(evaluation: Evaluation, manifest: Manifest) -> dict[str, Any]:
     """Without the confusion matrix, whose counts the classes sum up."""
     numbers = json_format.MessageToDict(evaluation, preserving_proto_field_name=True)
     numbers.pop("confusion", None)
+    numbers["loss"] = numbers.pop("test_loss", None)  # of the split's images, whichever it is
     shares = numbers.pop("class_accuracies", [])
     return {**numbers, "recall": dict(zip(manifest.labels, shares, strict=False))}

@@ -4,14 +4,13 @@ import json
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prefect import State, flow
-from prefect.artifacts import Artifact as NewestArtifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact, TaskRun
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.testing.utilities import prefect_test_harness
 
 from pipeline.errors import DataError, FetchError, PipelineError
@@ -148,7 +147,8 @@ def test_progress_is_told_once_a_second_at_most(finished: State[Outcome]) -> Non
 
 def newest_progress() -> float:
     """What the server knows of the newest progress artifact."""
-    artifact: Any = NewestArtifact.get("training")  # a coroutine only for who awaits it
+    with get_client(sync_client=True) as client:
+        (artifact,) = client.read_artifacts(sort=ArtifactSort.CREATED_DESC, limit=1)
     return float(str(artifact.data))
 
 
