@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from pipeline.commands import run, versions
+from pipeline.commands import lab, run, versions
 from pipeline.errors import PipelineError
 
 
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run.add_command(commands)
     versions.add_commands(commands)
+    lab.add_command(commands)
     return parser
 
 

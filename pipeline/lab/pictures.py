@@ -18,7 +18,7 @@ Pixels = NDArray[np.float32]
 DIGIT = 4
 """The notebook's choice for Task 2."""
 DIGIT_COUNT = 3
-SAMPLE_COUNT = 8
+SAMPLE_COUNT = 6
 WINDOWS = (2, 4)
 
 
