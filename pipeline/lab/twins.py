@@ -38,6 +38,7 @@ class Times:
 class Twins:
     """Two computations of the same thing, with the same weights on the same images."""
 
+    what: str
     lab: str
     torch: str
     difference: float
@@ -68,16 +69,15 @@ def compare(spec: CNNSpec, images: Tensor, *, rounds: int = ROUNDS) -> tuple[Twi
         features = functional.relu(shipped.get_submodule("convolutions.0")(images))  # (batch, F_1, row, column)
     window = spec.sizes[0] // spec.sizes[1]
     return (
-        _compare("sum of shifts", "nn.Conv2d", shifts, convolution, images, rounds),
+        _compare(("convolution", "sum of shifts", "nn.Conv2d"), shifts, convolution, images, rounds),
         _compare(
-            "roll and index",
-            "avg_pool2d",
+            ("pooling", "roll and index", "avg_pool2d"),
             lambda maps: lab_average_pool(maps, window),
             lambda maps: average_pool(maps, window),
             features,
             rounds,
         ),
-        _compare("both of the lab", "both of torch", lab, shipped, images, rounds),
+        _compare(("pooled CNN", "both", "both"), lab, shipped, images, rounds),
     )
 
 
@@ -86,7 +86,7 @@ def _same_weights(first: nn.Module, second: nn.Module, images: Tensor) -> tuple[
     return first.to(images.device), second.to(images.device)
 
 
-def _compare(lab_name: str, torch_name: str, lab: Compute, twin: Compute, images: Tensor, rounds: int) -> Twins:
+def _compare(names: tuple[str, str, str], lab: Compute, twin: Compute, images: Tensor, rounds: int) -> Twins:
     with torch.no_grad():
         forward = _time(lambda: lab(images), lambda: twin(images), images.device, rounds)
     both = _time(lambda: _results(lab, images), lambda: _results(twin, images), images.device, rounds)
@@ -94,7 +94,7 @@ def _compare(lab_name: str, torch_name: str, lab: Compute, twin: Compute, images
     for module in (lab, twin):
         if isinstance(module, nn.Module):
             module.double()
-    return Twins(lab_name, torch_name, _difference(lab, twin, images.double()), rounded, forward, both)
+    return Twins(*names, _difference(lab, twin, images.double()), rounded, forward, both)
 
 
 def _difference(lab: Compute, twin: Compute, images: Tensor) -> float:

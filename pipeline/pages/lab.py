@@ -37,8 +37,8 @@ DEPARTURES = (
     (
         "a readout drawn from N(0, 1)",
         (
-            "kept on this page, to compare; the product's own preset divides it by √(F_L N_L²) and starts near the loss "
-            "of a guess"
+            "kept on this page, to compare; the product's own preset divides it by √(F_L N_L²) and starts near the "
+            "loss of a guess"
         ),
     ),
     (
@@ -88,56 +88,52 @@ def _verdict(accuracy: Spread, count: int, *, is_near: bool) -> str:
 def _twins_section(lab: Reproduction) -> Section:
     """Task 1 twice: both ways compute the same, and take their time."""
     threads = "one thread" if lab.origin.threads == 1 else f"{lab.origin.threads} threads"
-    batch = lab.preset.training.batch_size
     ratios = [times.ratio for twins in lab.twins for times in (twins.forward, twins.both)]
     are_equal = all(twins.are_equal for twins in lab.twins)
-    verdict = "They compute the same" if are_equal else "They do NOT compute the same"
+    farthest = max(twins.difference for twins in lab.twins)
     return Section(
         "Task 1: two implementations of the CNN, equations (1) to (5)",
         (
             (
                 "The lab writes a convolution as a sum of shifted images, and pooling as rolled images of which "
-                "some pixels are kept. torch has both built in. With the same weights, on the same images, both are "
-                "compared here in their outputs and their gradients."
+                "some pixels are kept. torch has both built in. Here both get the same weights and the same images, "
+                "and their outputs and gradients are compared."
             ),
             (
-                f"{verdict}: in float64 they are at most {max(twins.difference for twins in lab.twins):.0e} of the "
-                "largest number apart."
+                f"{'They compute the same' if are_equal else 'They do NOT compute the same'}: in float64 they are at "
+                f"most {_share(farthest)} of the largest number apart. float32, with seven digits, rounds earlier."
             ),
             _difference_table(lab.twins),
-            f"torch's own takes less time: the lab's way takes {min(ratios):.1f} to {max(ratios):.1f} times as long."
-            if min(ratios) > 1
-            else f"The lab's way takes {min(ratios):.1f} to {max(ratios):.1f} times as long as torch's.",
-            _times_table(
-                lab.twins,
-                f"ms for a batch of {batch} images, float32, {threads}, {lab.origin.device}: medians of "
-                f"{lab.twin_rounds} rounds in turn. Forward and backward is what a step of the training takes "
-                "without the optimizer.",
+            (
+                f"The lab's way takes {min(ratios):.1f} to {max(ratios):.1f} times as long as torch's: ms for a "
+                f"batch of {lab.preset.training.batch_size} images in float32, {threads}, {lab.origin.device}, "
+                f"medians of {lab.twin_rounds} rounds in turn. Pooling is that behind the first layer. A training "
+                "step goes forward and backward, and then moves the weights."
             ),
+            _times_table(lab.twins),
         ),
     )
 
 
 def _difference_table(pairs: Sequence[Twins]) -> Table:
-    rows = [(twins.lab, twins.torch, _share(twins.difference), _share(twins.difference_float32)) for twins in pairs]
-    return Table(
-        ("the lab's way", "torch's", "float64", "float32"),
-        rows,
-        "The largest difference of outputs and gradients, over the largest number there.",
-    )
+    rows = [
+        (twins.what, twins.lab, twins.torch, _share(twins.difference), _share(twins.difference_float32))
+        for twins in pairs
+    ]
+    return Table(("", "the lab's", "torch's", "float64", "float32"), rows, "Largest differences, as shares.")
 
 
 def _share(difference: float) -> str:
     return f"{difference:.1e}" if difference else "0"
 
 
-def _times_table(pairs: Sequence[Twins], caption: str) -> Table:
+def _times_table(pairs: Sequence[Twins]) -> Table:
     rows = [
-        (f"{twins.lab} : {twins.torch}", label, *_times(times))
+        (f"{twins.what}, {direction}", *_times(times))
         for twins in pairs
-        for label, times in (("forward", twins.forward), ("forward and backward", twins.both))
+        for direction, times in (("forward", twins.forward), ("forward and backward", twins.both))
     ]
-    return Table(("the lab's way : torch's", "", "lab, ms", "torch, ms", "ratio"), rows, caption)
+    return Table(("", "lab, ms", "torch, ms", "ratio"), rows, "Time of a batch.")
 
 
 def _times(times: Times) -> tuple[str, str, str]:

@@ -23,6 +23,8 @@ Losses = NDArray[np.float64]
 OURS, THEIRS = "#3b82d0", "#d9730d"
 """Legible on light and on dark ground."""
 
+BESIDE = "\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}"
+
 
 def network_section(preset: Preset) -> Section:
     """Task 4: the layers and their weights."""
@@ -35,14 +37,14 @@ def network_section(preset: Preset) -> Section:
                 f"{before} → {after} features, filters {2 * taps + 1} × {2 * taps + 1}, ReLU, {preset.network.pooling} "
                 "pooling"
             ),
-            f"{size} × {size} → {smaller} × {smaller}",
+            f"{size} → {smaller}",
             f"{before * after * (2 * taps + 1) ** 2:,}",
         )
         for number, (taps, (before, after), (size, smaller)) in enumerate(layers, start=1)
     ]
     readout = f"{spec.readout_inputs} numbers → {spec.classes} classes, a matrix without bias"
     rows.append(("readout", readout, "", f"{spec.readout_inputs * spec.classes:,}"))
-    table = Table(("", "what", "pixels", "weights"), rows, f"{weight_count(spec):,} weights in all.")
+    table = Table(("", "what", "pixels a side", "weights"), rows, f"{weight_count(spec):,} weights in all.")
     return Section("Task 4: a readout behind the pooled CNN", (table,))
 
 
@@ -69,7 +71,15 @@ def training_section(trials: Sequence[Trial], preset: Preset) -> Section:
             ),
             _loss_figure(trials),
             _accuracy_figure(trials),
+            (
+                "Epoch by epoch: the mean of the losses that the notebook prints beside the mean of ours at the same "
+                f"steps, and the accuracy on the test images. Ours are means over {len(trials)} seeds."
+            ),
             _epochs_table(trials),
+            (
+                "Every training loss that the notebook prints, and ours at the same step (mean over the seeds). "
+                "Each is that of one batch: the notebook's, of a single training, jump about."
+            ),
             _losses_table(trials),
         ),
     )
@@ -104,19 +114,13 @@ def _cells(values: Sequence[float]) -> tuple[str, ...]:
 
 
 def _epochs_table(trials: Sequence[Trial]) -> Table:
-    header = ("epoch", "notebook's loss", "ours", "notebook's accuracy, %", "ours", "least to most")
     rows = []
     for index, (theirs, ours) in enumerate(_printed(trials)):
-        accuracy = spread(100 * trial.epoch_accuracies[index] for trial in trials)
-        cells = (f"{statistics.mean(theirs):.3f}", f"{ours.mean():.3f}", f"{100 * notebook.ACCURACIES[index]:.2f}")
-        span = f"{accuracy.least:.2f} to {accuracy.most:.2f}"
-        rows.append((str(index + 1), *cells, f"{accuracy.mean:.2f}", span))
-    return Table(
-        header,
-        rows,
-        "Epoch by epoch: the mean of the losses that the notebook prints and of ours at the same steps, and the "
-        f"accuracy on the test images. Ours are means over {len(trials)} seeds.",
-    )
+        accuracy = statistics.mean(trial.epoch_accuracies[index] for trial in trials)
+        losses = f"{statistics.mean(theirs):.3f}", f"{ours.mean():.3f}"
+        rows.append((str(index + 1), *losses, f"{100 * notebook.ACCURACIES[index]:.2f}", f"{100 * accuracy:.2f}"))
+    header = ("epoch", "notebook's loss", "our loss", "notebook's accuracy, %", "our accuracy, %")
+    return Table(header, rows, "Epoch by epoch.")
 
 
 def _losses_table(trials: Sequence[Trial]) -> Table:
@@ -124,16 +128,11 @@ def _losses_table(trials: Sequence[Trial]) -> Table:
     printed = _printed(trials)
     steps = range(0, notebook.PRINT_EVERY_STEPS * len(printed[0][0]), notebook.PRINT_EVERY_STEPS)
     rows = [
-        (str(step + 1), *(f"{theirs[index]:.3f} · {ours[index]:.3f}" for theirs, ours in printed))
+        (str(step + 1), *(f"{theirs[index]:.3f}{BESIDE}{ours[index]:.3f}" for theirs, ours in printed))
         for index, step in enumerate(steps)
     ]
     header = ("step", *(f"epoch {index + 1}" for index in range(len(printed))))
-    return Table(
-        header,
-        rows,
-        "Every training loss that the notebook prints · ours at the same step (mean over the seeds). Each is of one "
-        "batch, so the notebook's, of one training, jump about.",
-    )
+    return Table(header, rows, "The notebook's loss · ours.")
 
 
 def _printed(trials: Sequence[Trial]) -> list[tuple[tuple[float, ...], Losses]]:
