@@ -75,7 +75,7 @@ def reproduce(
             samples=sample(split, preset.network.classes),
             filtered=apply_filters(split, summary),
             pooled=pool_digits(split),
-            twins=compare(preset.network.spec, batch, rounds=twin_rounds),
+            twins=compare(preset.network, batch, rounds=twin_rounds),
             twin_rounds=twin_rounds,
             trials=run_trials(
                 dataset, summary, preset, seeds, device=device, folder=Path(folder), on_progress=on_progress

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.cnn import CNN, CNNSpec, PooledCNN
+from models.cnn import CNN, PooledCNN
 from models.filters import ShiftConvolution
 from models.pooling import average_pool, lab_average_pool
+from pipeline.config import Network
 
 ROUNDS = 21
 WARM_UP_ROUNDS = 3
@@ -55,26 +56,25 @@ class Twins:
         return self.difference <= TOLERANCE
 
 
-def compare(spec: CNNSpec, images: Tensor, *, rounds: int = ROUNDS) -> tuple[Twins, ...]:
+def compare(network: Network, images: Tensor, *, rounds: int = ROUNDS) -> tuple[Twins, ...]:
     """Compare convolution, pooling and the CNN of both on normalised images (batch, 1, row, column)."""
-    shifts, convolution = _same_weights(
-        CNN(spec.taps, spec.features, ShiftConvolution), CNN(spec.taps, spec.features), images
-    )
+    taps, features, sizes = network.taps, network.features, network.sizes
+    shifts, convolution = _same_weights(CNN(taps, features, ShiftConvolution), CNN(taps, features), images)
     lab, shipped = _same_weights(
-        PooledCNN(spec.taps, spec.features, spec.sizes, pool=lab_average_pool, convolution=ShiftConvolution),
-        PooledCNN(spec.taps, spec.features, spec.sizes),
+        PooledCNN(taps, features, sizes, pool=lab_average_pool, convolution=ShiftConvolution),
+        PooledCNN(taps, features, sizes),
         images,
     )
     with torch.no_grad():
-        features = functional.relu(shipped.get_submodule("convolutions.0")(images))  # (batch, F_1, row, column)
-    window = spec.sizes[0] // spec.sizes[1]
+        maps = functional.relu(shipped.get_submodule("convolutions.0")(images))  # (batch, F_1, row, column)
+    window = sizes[0] // sizes[1]
     return (
         _compare(("convolution", "sum of shifts", "nn.Conv2d"), shifts, convolution, images, rounds),
         _compare(
             ("pooling", "roll and index", "avg_pool2d"),
-            lambda maps: lab_average_pool(maps, window),
-            lambda maps: average_pool(maps, window),
-            features,
+            lambda batch: lab_average_pool(batch, window),
+            lambda batch: average_pool(batch, window),
+            maps,
             rounds,
         ),
         _compare(("pooled CNN", "both", "both"), lab, shipped, images, rounds),

@@ -10,8 +10,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from models.cnn import CNNSpec
-from pipeline.config import Preset
+from pipeline.config import Network, Preset
 from pipeline.lab import notebook
 from pipeline.lab.trials import Trial, spread
 from pipeline.pages.drawing import draw
@@ -28,23 +27,20 @@ BESIDE = "\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}"
 
 def network_section(preset: Preset) -> Section:
     """Task 4: the layers and their weights."""
-    spec = preset.network.spec
-    layers = zip(spec.taps, pairwise(spec.features), pairwise(spec.sizes), strict=True)
+    network = preset.network
+    layers = zip(network.taps, pairwise(network.features), pairwise(network.sizes), strict=True)
     rows = [
         (
             f"layer {number}",
-            (
-                f"{before} → {after} features, filters {2 * taps + 1} × {2 * taps + 1}, ReLU, {preset.network.pooling} "
-                "pooling"
-            ),
+            (f"{before} → {after} features, filters {2 * taps + 1} × {2 * taps + 1}, ReLU, {network.pooling} pooling"),
             f"{size} → {smaller}",
             f"{before * after * (2 * taps + 1) ** 2:,}",
         )
         for number, (taps, (before, after), (size, smaller)) in enumerate(layers, start=1)
     ]
-    readout = f"{spec.readout_inputs} numbers → {spec.classes} classes, a matrix without bias"
-    rows.append(("readout", readout, "", f"{spec.readout_inputs * spec.classes:,}"))
-    table = Table(("", "what", "pixels a side", "weights"), rows, f"{weight_count(spec):,} weights in all.")
+    readout = f"{_readout_inputs(network)} numbers → {network.classes} classes, a matrix without bias"
+    rows.append(("readout", readout, "", f"{_readout_inputs(network) * network.classes:,}"))
+    table = Table(("", "what", "pixels a side", "weights"), rows, f"{_weight_count(network):,} weights in all.")
     return Section("Task 4: a readout behind the pooled CNN", (table,))
 
 
@@ -85,11 +81,15 @@ def training_section(trials: Sequence[Trial], preset: Preset) -> Section:
     )
 
 
-def weight_count(spec: CNNSpec) -> int:
+def _weight_count(network: Network) -> int:
     """How many numbers learn."""
-    layers = zip(spec.taps, pairwise(spec.features), strict=True)
+    layers = zip(network.taps, pairwise(network.features), strict=True)
     filters = sum(before * after * (2 * taps + 1) ** 2 for taps, (before, after) in layers)
-    return filters + spec.readout_inputs * spec.classes
+    return filters + _readout_inputs(network) * network.classes
+
+
+def _readout_inputs(network: Network) -> int:
+    return network.features[-1] * network.sizes[-1] ** 2
 
 
 def _trials_table(trials: Sequence[Trial]) -> Table:
