@@ -161,4 +161,4 @@ def _origin_section(lab: Reproduction, command: str) -> Section:
         *((f"sha256 of {name}", digest) for name, digest in lab.dataset.sha256.items()),
     )
     same = "On a CPU the same seeds, versions and number of threads give the same accuracy, to the last digit."
-    return Section("How this page was made", (Table(("what", "value"), rows, same),))
+    return Section("How this page was made", (same, Table(("what", "value"), rows)))

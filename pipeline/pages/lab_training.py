@@ -119,8 +119,8 @@ def _epochs_table(trials: Sequence[Trial]) -> Table:
         accuracy = statistics.mean(trial.epoch_accuracies[index] for trial in trials)
         losses = f"{statistics.mean(theirs):.3f}", f"{ours.mean():.3f}"
         rows.append((str(index + 1), *losses, f"{100 * notebook.ACCURACIES[index]:.2f}", f"{100 * accuracy:.2f}"))
-    header = ("epoch", "notebook's loss", "our loss", "notebook's accuracy, %", "our accuracy, %")
-    return Table(header, rows, "Epoch by epoch.")
+    header = ("epoch", "loss, notebook", "loss, ours", "accuracy, notebook", "accuracy, ours")
+    return Table(header, rows, "Epoch by epoch, accuracies in %.")
 
 
 def _losses_table(trials: Sequence[Trial]) -> Table:
