@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from pipeline.commands import gc, run, show, versions
+from pipeline.commands import gc, lab, run, show, versions
 from pipeline.errors import PipelineError
 
 
@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     versions.add_commands(commands)
     show.add_commands(commands)
     gc.add_command(commands)
+    lab.add_command(commands)
     return parser
 
 
