@@ -58,7 +58,7 @@ class DigitService:
             model_version=session.manifest.version,
             provider=session.provider,
         )
-        call.trailers.append((TIMING, _describe(timing, call)))
+        _add_timing(call, timing)
         return response
 
     async def get_model(self, request: GetModelRequest, _call: Call) -> GetModelResponse:
@@ -124,11 +124,12 @@ def _refusal(refusal: Refusal | None) -> digits_pb2.Refusal | None:
     return digits_pb2.Refusal(model_version=refusal.version, generation=refusal.generation, reason=refusal.reason)
 
 
-def _describe(timing: Timing, call: Call) -> str:
+def _add_timing(call: Call, timing: Timing) -> None:
     """Where the time of a call went; queue, batch and compute together are the time since it arrived."""
     queue_us, compute_us = int(1e6 * timing.queue_s), int(1e6 * timing.compute_s)
     batch_us = int(1e6 * (time.monotonic() - call.arrived)) - queue_us - compute_us
-    return (
+    text = (
         f"queue_us={queue_us} batch_us={batch_us} compute_us={compute_us} "
         f"batch_images={timing.batch_images} dispatch={timing.dispatch}"
     )
+    call.trailers.append((TIMING, text))
