@@ -57,6 +57,8 @@ class Outcome:
 
     source: str
     """Where the data came from."""
+    labels: tuple[str, ...]
+    """The names of its classes."""
     training: TrainingResult
     validation: Evaluation
     test: Evaluation
@@ -93,4 +95,4 @@ def run(
         test = step(evaluate)(checkpoint, dataset, split="test", device=device)  # read once, when all is decided
         description = describe(request.model, preset, dataset, summary, training, validation, test, verification)
         publication = step(publish)(request.repository, candidate, description)
-    return Outcome(dataset.source, training, validation, test, verification, publication)
+    return Outcome(dataset.source, dataset.labels, training, validation, test, verification, publication)

@@ -64,7 +64,7 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
             f"{100 * outcome.validation.accuracy:.2f} % of {outcome.validation.image_count}",
         ),
         ("error rate", f"{100 * evaluation.error_rate:.2f} %"),
-        ("hardest label", f"{worst}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
+        ("hardest label", f"{outcome.labels[worst]}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
         ("calibration error", f"{100 * evaluation.calibration_error:.2f} %"),
         ("train loss, test loss", f"{evaluation.train_loss:.4f}, {evaluation.loss:.4f} nats"),
         ("trained", f"in {training.duration_s:.1f} s on {training.device}, seed {training.seed}"),
