@@ -13,6 +13,7 @@ from pipeline.dataset import FILE_NAMES, Dataset, read_file
 from pipeline.fetch import fetch
 from pipeline.run import Request, run
 from scripts.make_letters import make_letters
+from tests.outcomes import published
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import write_preset
 
@@ -52,7 +53,7 @@ def make_versions() -> None:
                 dataset=dataset,
                 cache=folder / "cache",
             )
-            publication = run(request).publication
+            publication = published(run(request))
             shutil.copytree(publication.path, VERSIONS / str(publication.version))
 
 
