@@ -68,6 +68,8 @@ class Outcome:
 
     source: str
     """Where the data came from."""
+    labels: tuple[str, ...]
+    """The names of its classes."""
     training: TrainingResult
     validation: Evaluation
     verification: Verification
@@ -119,7 +121,7 @@ def run(
         compared = step(compare)(request.repository, candidate, description, dataset, validation, preset.gates)
         rehearsed = step(rehearse)(candidate, description, device=device)
         verdicts = (*parity(verification), *compared, rehearsed)
-        outcome = Outcome(dataset.source, training, validation, verification, verdicts)
+        outcome = Outcome(dataset.source, dataset.labels, training, validation, verification, verdicts)
         if outcome.refusal and not request.force:
             step(reject)(request.repository, description, str(outcome.refusal))
             return outcome

@@ -1,5 +1,6 @@
 """What a run found and made, for a person, for Prefect and for a script."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -73,7 +74,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 def _rows(outcome: Outcome) -> list[tuple[str, str]]:
     validation, training = outcome.validation, outcome.training
     rows = [
-        *_quality(outcome.test or validation),
+        *_quality(outcome.test or validation, outcome.labels),
         ("accuracy on validation images", f"{100 * validation.accuracy:.2f} % of {validation.image_count}"),
         ("trained", f"in {training.duration_s:.1f} s on {training.device}, seed {training.seed}"),
         ("data", outcome.source),
@@ -88,12 +89,12 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
     return rows
 
 
-def _quality(evaluation: Evaluation) -> list[tuple[str, str]]:
+def _quality(evaluation: Evaluation, labels: Sequence[str]) -> list[tuple[str, str]]:
     worst = min(range(len(evaluation.class_accuracy)), key=evaluation.class_accuracy.__getitem__)
     return [
         ("accuracy", f"{100 * evaluation.accuracy:.2f} % of {evaluation.image_count} {evaluation.split} images"),
         ("error rate", f"{100 * evaluation.error_rate:.2f} %"),
-        ("hardest label", f"{worst}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
+        ("hardest label", f"{labels[worst]}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
         ("calibration error", f"{100 * evaluation.calibration_error:.2f} %"),
         (f"train loss, {evaluation.split} loss", f"{evaluation.train_loss:.4f}, {evaluation.loss:.4f} nats"),
     ]

@@ -51,13 +51,14 @@ def test_both_sides_use_the_same_names() -> None:
     assert pipeline.publish.SCHEMA == serving.versions.manifest.SCHEMA
 
 
-@pytest.mark.parametrize("version", ["1", "2", "3"])
+@pytest.mark.parametrize("version", ["1", "2", "3", "4"])
 def test_the_copies_that_servings_tests_serve_are_like_todays(outcome: Outcome, version: str) -> None:
     """The files that serving reads, the same fields: else `python -m tests.serving.make_versions` makes them anew."""
     copy, pages = COPIES / version, {pipeline.repository.REPORT, pipeline.repository.CARD}
     made = published(outcome).path
     assert {path.name for path in copy.iterdir()} == {path.name for path in made.iterdir()} - pages
     theirs, ours = (json.loads((path / "manifest.json").read_text()) for path in (copy, made))
+    theirs["data"]["payload_sha256"].pop("labels.txt", None)  # version 4's classes have names
     assert keys(theirs) == keys(ours)
 
 

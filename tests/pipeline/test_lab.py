@@ -34,7 +34,7 @@ from tests.programs import ROOT
 CPU = torch.device("cpu")
 PRESET = with_training(load_preset("lab"), epochs=2)
 FILTERS = np.array([[[1] * 3] * 3, [[-1, 0, 1]] * 3, [[-1] * 3, [0] * 3, [1] * 3]])  # equation (6), as printed
-HAND = DataSummary(1, 0, 1, 4, 4, (1,), mean=0.0, std=1.0)
+HAND = DataSummary(1, 0, 1, 4, 4, 1, (1,), (0.0,), (1.0,), mean=0.0, std=1.0)
 
 
 @pytest.fixture(scope="module")
