@@ -1,9 +1,9 @@
-"""The command line of the pipeline. Exit codes: 0 done, 1 it failed and says why, 2 wrong usage."""
+"""The command line of the pipeline. Exit codes: 0 done, 1 it failed and says why, 2 wrong usage, 75 skipped."""
 
 import argparse
 import sys
 
-from pipeline.commands import run, versions
+from pipeline.commands import run, schedule, versions
 from pipeline.errors import PipelineError
 
 
@@ -11,7 +11,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except PipelineError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -21,7 +21,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         reason = str(error).strip().splitlines() or ["no reason given"]
         return _fail(f"{type(error).__name__}: {reason[0]} (python -m pipeline --debug shows where)")
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an unexpected failure")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run.add_command(commands)
+    schedule.add_command(commands)
     versions.add_commands(commands)
     return parser
 

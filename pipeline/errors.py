@@ -8,7 +8,9 @@ PipelineError
 ├── TrainingError    the training went astray
 ├── CheckpointError  a trained network cannot be read back
 ├── VerificationError  the ONNX file does not answer as PyTorch does
-└── PublishError     the model repository cannot be written
+├── PublishError     the model repository cannot be written
+├── ScheduleError    a schedule does not make sense
+└── BusyError        another run of the same model is in progress
 """
 
 
@@ -46,3 +48,11 @@ class VerificationError(PipelineError):
 
 class PublishError(PipelineError):
     """The model repository cannot be written."""
+
+
+class ScheduleError(PipelineError):
+    """A schedule does not make sense."""
+
+
+class BusyError(PipelineError):
+    """Another run of the same model is in progress."""

@@ -148,8 +148,15 @@ class ModelRepository:
         if whole != content:
             os.truncate(path, len(whole))
 
-    def _append_history(self, event: str, current: Current) -> None:
+    def note_repeat(self, version: int, fingerprint: str) -> None:
+        """Write to HISTORY that a run of this fingerprint made `version` once more; CURRENT stays as it is."""
+        digest = sha256_of(self.path(version) / MANIFEST)
+        current = Current(version=version, sha256=digest, generation=self.current().generation)
+        self._append_history("repeat", current, fingerprint)
+
+    def _append_history(self, event: str, current: Current, fingerprint: str = "") -> None:
         entry = HistoryEntry(event=event, version=current.version, generation=current.generation, sha256=current.sha256)
+        entry.fingerprint = fingerprint
         entry.time.GetCurrentTime()
         with (self.directory / HISTORY).open("ab") as file:
             file.write(to_json(entry, indent=None))

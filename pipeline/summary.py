@@ -4,11 +4,13 @@ from typing import Any
 
 from rich.table import Table
 
-from pipeline.run import Outcome
+from pipeline.run import Outcome, Stopped
 
 
-def verdict(outcome: Outcome) -> str:
+def verdict(outcome: Outcome | Stopped) -> str:
     """Say in one line what became of the model."""
+    if isinstance(outcome, Stopped):
+        return f"{outcome.name.lower()}: {outcome.reason}"
     publication = outcome.publication
     if publication.is_new:
         return f"published version {publication.version}"
@@ -34,8 +36,10 @@ def markdown(outcome: Outcome) -> str:
     return "\n".join([f"**{verdict(outcome)}**", "", "| | |", "| --- | --- |", *lines])
 
 
-def as_json(outcome: Outcome) -> dict[str, Any]:
+def as_json(outcome: Outcome | Stopped) -> dict[str, Any]:
     """The summary as plain values for `--json`; accuracy and error rate in [0, 1]."""
+    if isinstance(outcome, Stopped):
+        return {"stopped": outcome.name, "reason": outcome.reason, "version": outcome.version, "is_new": False}
     publication, evaluation = outcome.publication, outcome.test
     return {
         "version": publication.version,

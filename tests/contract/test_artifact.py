@@ -26,7 +26,9 @@ def outcome(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Out
     """A run on a small part of MNIST."""
     folder = tmp_path_factory.mktemp("run")
     preset = write_preset(folder / "short.toml", epochs="1")
-    return run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder))
+    outcome = run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder))
+    assert isinstance(outcome, Outcome)
+    return outcome
 
 
 def keys(value: Any) -> Any:
@@ -38,6 +40,7 @@ def keys(value: Any) -> Any:
 
 def test_serving_loads_what_the_pipeline_published(outcome: Outcome) -> None:
     """Hashes, signature and known answers hold on the other side of the contract."""
+    assert isinstance(outcome, Outcome)
     model = outcome.publication.path.parent
     version = read_version(model, parse_current((model / "CURRENT").read_bytes()))
     Session(version, provider=CPU, threads=1).check_known_answers(version.known_answers)
@@ -88,6 +91,7 @@ def test_a_small_data_set_makes_a_version_that_serving_loads(small_dataset: Data
     few = {name: array[:400] if name.startswith("train") else array[kept] for name, array in arrays.items()}
     folder = write_folder(tmp_path / "data", few)
     outcome = run(Request(repository=tmp_path / "repository", device="cpu", dataset=folder))
+    assert isinstance(outcome, Outcome)
     model = outcome.publication.path.parent
     version = read_version(model, parse_current((model / "CURRENT").read_bytes()))
     Session(version, provider=CPU, threads=1).check_known_answers(version.known_answers)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from pipeline.dataset import FILE_NAMES, Dataset, read_file
 from pipeline.fetch import fetch
-from pipeline.run import Request, run
+from pipeline.run import Outcome, Request, run
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import write_preset
 
@@ -32,8 +32,9 @@ def make_versions() -> None:
         ):
             preset = write_preset(folder / "preset.toml", **changes)
             request = Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=dataset)
-            publication = run(request).publication
-            shutil.copytree(publication.path, VERSIONS / str(publication.version))
+            outcome = run(request)
+            assert isinstance(outcome, Outcome)
+            shutil.copytree(outcome.publication.path, VERSIONS / str(outcome.publication.version))
 
 
 def crop(dataset: Dataset, folder: Path) -> Path:
