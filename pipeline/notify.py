@@ -13,6 +13,7 @@ import urllib.request
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 NOTIFY_URL = "PIPELINE_NOTIFY_URL"
@@ -57,8 +58,10 @@ def notify(url: str | None, notice: Notice, patience: Patience = PATIENCE) -> bo
             return _post(url, _body(notice), patience.timeout_s)
         except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: what is no URL
             fault = error
-    # The path of a webhook's address is its secret: only the host is named.
-    logger.warning("nobody was told: %s: %s: %s", urlsplit(url).hostname, type(fault).__name__, fault)
+            if isinstance(error, HTTPError):
+                error.close()
+    # Not the address: the path of a webhook is its secret.
+    logger.warning("nobody was told of it (notify_url): %s: %s", type(fault).__name__, fault)
     return False
 
 

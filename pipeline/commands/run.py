@@ -92,6 +92,7 @@ def _run_flow(request: Request) -> Outcome | Stopped:
     # Read by Prefect when it is imported, which takes seconds: only a run under Prefect pays for it.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # its 20 s fail a busy machine
     from pipeline.flow import digits
 
     ended: Outcome | Stopped = digits(**asdict(request))

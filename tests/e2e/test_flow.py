@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prefect import State, flow
@@ -32,8 +32,7 @@ def finished(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> St
     folder = tmp_path_factory.mktemp("flow")
     preset = write_preset(folder / "short.toml", epochs="1")
     asked: dict[str, Any] = {"repository": folder / "repository", "preset": str(preset), "dataset": small_folder}
-    state: State[Outcome] = digits(**asked, device="cpu", return_state=True)
-    return state
+    return cast("State[Outcome]", digits(**asked, device="cpu", return_state=True))
 
 
 def task_runs(state: State[Outcome]) -> list[TaskRun]:
