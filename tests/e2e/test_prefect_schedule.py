@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,7 +15,7 @@ import httpx
 import pytest
 
 from pipeline.lock import read_note
-from tests.e2e.prefect_programs import START_S, PrefectServer, group, kill_group, prefect_server, wait_for
+from tests.e2e.prefect_programs import PREFECT, START_S, PrefectServer, group, kill_group, prefect_server, wait_for
 from tests.pipeline.presets import write_preset
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("prefect schedule")]
@@ -55,11 +57,9 @@ def state_of(api: httpx.Client, run: Run) -> str:
     return str(api.get(f"/flow_runs/{run['id']}").raise_for_status().json()["state"]["name"])
 
 
-def start(api: httpx.Client, deployment: str, parameters: dict[str, Any], *, late: timedelta = timedelta()) -> Run:
-    """A run of the deployment, due now or some time ago, as the scheduler makes one."""
-    due = (datetime.now(UTC) - late).isoformat()
-    state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due}}
-    asked = {"state": state, "parameters": parameters}
+def start(api: httpx.Client, deployment: str, parameters: dict[str, Any]) -> Run:
+    """A run of the deployment, due now."""
+    asked = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
     run: Run = api.post(f"/deployments/{deployment}/create_flow_run", json=asked).raise_for_status().json()
     return run
 
@@ -76,9 +76,9 @@ def parameters(small_folder: Path, tmp_path: Path) -> Callable[[int], dict[str, 
     return make
 
 
-def worker(server: PrefectServer, folder: Path) -> Any:
+def worker(server: PrefectServer, folder: Path, limit: int = 2) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     """A worker as the docs start it."""
-    command = [str(Path(os.sys.executable).with_name("prefect")), "worker", "start", "--pool", "digits", "--limit", "2"]  # type: ignore[attr-defined]
+    command = [str(PREFECT), "worker", "start", "--pool", "digits", "--limit", str(limit)]
     return group(command, server.environment, folder / "worker.log")
 
 
@@ -126,3 +126,29 @@ def test_a_killed_worker_costs_one_run(
         unchanged = start(api, deployment, parameters(1))
         wait_for(lambda: state_of(api, unchanged) == "Up to date", START_S)
         print(f"up to date: {time.monotonic() - began:.1f} s from the due time")
+
+
+def test_one_run_makes_up_for_all_that_were_missed(
+    server: PrefectServer,
+    api: httpx.Client,
+    deployment: str,
+    parameters: Callable[[int], dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    """A schedule of minutes without a worker for two of them: the first run works, what was due by then is skipped."""
+    schedule = {"schedule": {"cron": "* * * * *"}, "active": True, "parameters": parameters(1)}
+    made = api.post(f"/deployments/{deployment}/schedules", json=[schedule]).raise_for_status().json()
+    try:
+
+        def missed() -> list[Run]:
+            return [run for run in runs(api, deployment) if run["auto_scheduled"] and run["state"]["name"] == "Late"]
+
+        wait_for(lambda: len(missed()) >= 2, 4 * 60)
+        late = sorted(missed(), key=lambda run: str(run["expected_start_time"]))
+        with worker(server, tmp_path, limit=1):
+            wait_for(lambda: state_of(api, late[0]) == "Completed", START_S)
+            for run in late[1:]:
+                wait_for(lambda run=run: state_of(api, run) == "Skipped", START_S)  # type: ignore[misc]
+    finally:
+        for one in made:
+            api.delete(f"/deployments/{deployment}/schedules/{one['id']}").raise_for_status()
