@@ -82,8 +82,8 @@ def digits(
         download: Whether to try MNIST's mirrors before the copy that comes with the code.
         cache: Where downloads are kept.
         again: Whether to train although nothing has changed since the last run.
-        notify_url: Who is told of a run that failed or was refused, by an HTTP POST. Whoever sees the run sees the
-            address: a secret one belongs into the worker's environment, PIPELINE_NOTIFY_URL.
+        notify_url: Who is told of a run that failed or was refused, by an HTTP POST. Everybody sees it here: a secret
+            address belongs into the worker's environment, PIPELINE_NOTIFY_URL.
     """
     request = Request(repository, model, preset, device, dataset, download, cache, again, notify_url)
     with show_progress() as on_progress:

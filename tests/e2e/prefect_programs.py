@@ -31,7 +31,7 @@ class PrefectServer:
 
     def prefect(self, *arguments: str) -> str:
         """Run a command of Prefect and return what it printed."""
-        command = [PREFECT, "--no-prompt", *arguments]
+        command = [str(PREFECT), "--no-prompt", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=START_S)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -127,7 +127,7 @@ def test_a_run_over_its_limit_is_ended_and_told_of(asked: list[str | Path], tmp_
 
 def test_a_failure_is_told_of_once_and_the_schedule_goes_on(tmp_path: Path) -> None:
     """By the run, which knows why."""
-    asked = ["--repository", tmp_path / "repository", "--dataset", tmp_path]
+    asked: list[str | Path] = ["--repository", tmp_path / "repository", "--dataset", tmp_path]
     with receiving() as receiver, schedule(tmp_path / "log", *asked, "--notify", receiver.url) as followed:
         followed.wait_for("(?s)exit code 1.*exit code 1")
         followed.stop()

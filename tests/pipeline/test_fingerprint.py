@@ -50,7 +50,6 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     "a changed file": append("pipeline/train.py"),
     "a new file": lambda checkout: (checkout / "models" / "new.py").touch(),
     "a file that is gone": lambda checkout: (checkout / "models" / "pooling.py").unlink(),
-    "a renamed file": lambda checkout: (checkout / "models" / "cnn.py").rename(checkout / "models" / "net.py") and None,
 }
 
 
