@@ -13,7 +13,8 @@ from prefect.testing.utilities import prefect_test_harness
 
 from pipeline.errors import DataError, FetchError, PipelineError
 from pipeline.flow import RETRIES, as_task, digits
-from pipeline.run import Outcome
+from pipeline.lock import only_run
+from pipeline.run import Outcome, Stopped
 from tests.pipeline.presets import write_preset
 
 pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
@@ -35,7 +36,7 @@ def finished(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> St
     return cast("State[Outcome]", digits(**asked, device="cpu", return_state=True))
 
 
-def task_runs(state: State[Outcome]) -> list[TaskRun]:
+def task_runs(state: State[Any]) -> list[TaskRun]:
     """The tasks of a flow run, in the order in which they began."""
     run_id = state.state_details.flow_run_id
     assert run_id is not None
@@ -66,6 +67,28 @@ def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
         "publish",
     ]
     assert all(run.state is not None and run.state.is_completed() for run in runs)
+
+
+def test_a_run_that_finds_nothing_changed_is_completed_as_up_to_date(finished: State[Outcome]) -> None:
+    """After two steps, and it says which version is there."""
+    run_id = finished.state_details.flow_run_id
+    assert run_id is not None
+    with get_client(sync_client=True) as client:
+        asked = client.read_flow_run(run_id).parameters
+    again = cast("State[Stopped]", digits(**asked, return_state=True))
+    assert (again.is_completed(), again.name) == (True, "Up to date")
+    assert again.message == "version 1 is what these data, config and code make"
+    assert again.result().version == 1
+    assert [run.name for run in task_runs(again)] == ["fetch", "check"]
+
+
+def test_a_run_beside_another_is_completed_as_skipped(tmp_path: Path) -> None:
+    """It says who runs, and no step began."""
+    with only_run(tmp_path / "digits"):
+        state = cast("State[Stopped]", digits(repository=tmp_path, return_state=True))
+    assert (state.is_completed(), state.name) == (True, "Skipped")
+    assert "another run of digits is in progress" in str(state.message)
+    assert not task_runs(state)
 
 
 def test_the_run_is_named_by_what_it_makes(finished: State[Outcome]) -> None:
