@@ -1,10 +1,10 @@
-"""The command line of the pipeline. Exit codes: 0 done, 1 it failed and says why, 2 wrong usage."""
+"""The command line of the pipeline. Exit codes: 0 done, 1 it failed and says why, 2 wrong usage, 75 skipped."""
 
 import argparse
 import signal
 import sys
 
-from pipeline.commands import gc, lab, run, show, versions
+from pipeline.commands import gc, lab, run, schedule, show, versions
 from pipeline.errors import PipelineError
 
 
@@ -12,7 +12,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except PipelineError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -22,7 +22,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         reason = str(error).strip().splitlines() or ["no reason given"]
         return _fail(f"{type(error).__name__}: {reason[0]} (python -m pipeline --debug shows where)")
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an unexpected failure")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run.add_command(commands)
+    schedule.add_command(commands)
     versions.add_commands(commands)
     show.add_commands(commands)
     gc.add_command(commands)

@@ -11,7 +11,9 @@ PipelineError
 ├── ChampionError    there is no version that a candidate could fairly be compared with
 ├── NoAnswerError    a server does not answer a call
 ├── ConfirmError     a server does not answer with what was published
-└── PublishError     the model repository cannot be written
+├── PublishError     the model repository cannot be written
+├── ScheduleError    a schedule does not make sense
+└── BusyError        another run of the same model is in progress
 """
 
 
@@ -61,3 +63,11 @@ class ConfirmError(PipelineError):
 
 class PublishError(PipelineError):
     """The model repository cannot be written."""
+
+
+class ScheduleError(PipelineError):
+    """A schedule does not make sense."""
+
+
+class BusyError(PipelineError):
+    """Another run of the same model is in progress."""

@@ -27,10 +27,13 @@ def describe(
     training: TrainingResult,
     validation: Evaluation,
     verification: Verification,
+    *,
+    fingerprint: str = "",
 ) -> Manifest:
     """All that the run knows of its candidate before the gates decide."""
     manifest = Manifest(
         model_name=model_name,
+        fingerprint=fingerprint,
         signature=_signature(summary, preset.network.classes),
         labels=dataset.labels,
         opset=verification.opset,

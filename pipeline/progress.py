@@ -15,10 +15,10 @@ def show_progress(console: Console | None = None) -> Iterator[Callable[[Progress
     """Yield what `train` takes as `on_progress`; the bar ends with the block."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=console or Console(stderr=True)) as bar:
-        task = bar.add_task("training", total=None)
+        task = bar.add_task("training", total=None, visible=False)  # not every run trains
 
         def on_progress(progress: Progress) -> None:
             description = f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}"
-            bar.update(task, description=description, completed=progress.step, total=progress.steps)
+            bar.update(task, description=description, completed=progress.step, total=progress.steps, visible=True)
 
         yield on_progress

@@ -60,6 +60,8 @@ def publish(repository: Path, candidate: Path, description: Manifest) -> Publica
             version = _create_version(model, candidate, description)
         if not _was_announced(model, version):
             model.point_at(version, "publish")
+        if not is_new and description.fingerprint:
+            model.note_repeat(version, description.fingerprint)
         return Publication(version, model.path(version), is_new, model.current().version)
 
 

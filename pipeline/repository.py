@@ -154,6 +154,18 @@ class ModelRepository:
         if whole != content:
             os.truncate(path, len(whole))
 
+    def note_repeat(self, version: int, fingerprint: str) -> None:
+        """Write to HISTORY that a run of this fingerprint made `version` once more; CURRENT stays as it is."""
+        self._append_history(
+            HistoryEntry(
+                event="repeat",
+                version=version,
+                generation=self.current().generation,
+                sha256=sha256_of(self.path(version) / MANIFEST),
+                fingerprint=fingerprint,
+            )
+        )
+
     def _append_change(self, event: str, current: Current) -> None:
         self._append_history(
             HistoryEntry(event=event, version=current.version, generation=current.generation, sha256=current.sha256)

@@ -8,12 +8,14 @@ from rich.table import Table
 
 from pipeline.evaluate import Evaluation
 from pipeline.gates import parity
-from pipeline.run import Outcome
+from pipeline.request import Outcome, Stopped
 from pipeline.verdict import Verdict
 
 
-def verdict(outcome: Outcome) -> str:
+def verdict(outcome: Outcome | Stopped) -> str:
     """Say in one line what became of the model."""
+    if isinstance(outcome, Stopped):
+        return f"{outcome.name.lower()}: {outcome.reason}"
     publication = outcome.publication
     if publication is None:
         return f"Not promoted: {outcome.refusal}"
@@ -42,11 +44,13 @@ def markdown(outcome: Outcome) -> str:
     return "\n".join([f"**{verdict(outcome)}**", "", "| | |", "| --- | --- |", *lines])
 
 
-def as_json(outcome: Outcome) -> dict[str, Any]:
+def as_json(outcome: Outcome | Stopped) -> dict[str, Any]:
     """The summary as plain values for `--json`; shares in [0, 1].
 
     What a refused candidate has not got, a version and figures on the test images, is null.
     """
+    if isinstance(outcome, Stopped):
+        return {"stopped": outcome.name, "reason": outcome.reason, "version": outcome.version, "is_new": False}
     publication, test = outcome.publication, outcome.test
     return {
         "verdict": verdict(outcome),

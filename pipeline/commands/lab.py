@@ -9,7 +9,7 @@ from pipeline.config import load_preset
 from pipeline.device import DeviceName, choose_device
 from pipeline.fetch import fetch
 from pipeline.progress import show_progress
-from pipeline.run import Request
+from pipeline.request import Request
 
 LEAST_SEEDS = 2
 

@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from pipeline.run import Request
+from pipeline.request import Request
 
 REPOSITORY = Request.repository
 MODEL = Request.model

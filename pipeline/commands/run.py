@@ -10,11 +10,15 @@ from typing import get_args
 from rich.console import Console
 
 from pipeline import summary
+from pipeline.attempt import attempt
 from pipeline.commands.options import add_repository
 from pipeline.config import preset_names
 from pipeline.device import DeviceName
 from pipeline.progress import show_progress
-from pipeline.run import Outcome, Request, run
+from pipeline.request import Outcome, Request, Stopped
+
+SKIPPED = 75  # the exit code where another run is in progress: EX_TEMPFAIL of sysexits.h, "try again later"
+NOT_ARGUMENTS = ("notify_url",)  # a webhook's address is a secret, and a command line is not
 
 
 def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -22,9 +26,17 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser(
         "run",
         help="run the flow once",
-        description="Run the flow once: fetch, check, train, evaluate, export, verify, compare, rehearse, publish, "
-        "confirm. A candidate that a gate refuses is not published, and that is exit code 0 too: the verdict says why.",
+        description="Run the flow once: fetch, check, train, evaluate, export, verify, compare, rehearse, report, "
+        "publish, confirm. A candidate that a gate refuses is not published, and that is exit code 0 too: the verdict "
+        "says why. A run that finds nothing changed ends as up to date. The exit code is 75 where another run is in "
+        "progress.",
     )
+    add_options(parser)
+    parser.set_defaults(run=_run)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a run is asked for: a flag for every field of Request, and how it is run."""
     add_repository(parser)
     presets = f"{', '.join(preset_names())}, or the path of a TOML file"
     devices = get_args(DeviceName)
@@ -44,29 +56,50 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument(
         "--confirm", metavar="HOST:PORT", help="a server to wait for until it answers with what was published"
     )
+    parser.add_argument("--again", action="store_true", help="train although nothing has changed since the last run")
+    parser.add_argument(
+        "--notify-url",
+        "--notify",
+        metavar="URL",
+        help="told of a run that failed or was refused, by an HTTP POST (default: PIPELINE_NOTIFY_URL, or nobody)",
+    )
     parser.add_argument("--no-prefect", action="store_true", help="run the same steps without Prefect")
-    parser.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> None:
+def as_arguments(options: argparse.Namespace) -> list[str]:
+    """The command line that asks for the same run, without secrets."""
+    names = [field.name for field in fields(Request) if field.name not in NOT_ARGUMENTS]
+    arguments: list[str] = []
+    for name in (*names, "no_prefect", "json"):
+        value, flag = getattr(options, name), f"--{name.replace('_', '-')}"
+        if value is True:
+            arguments.append(flag)
+        elif value not in (None, False):
+            arguments.append(f"{flag}={value}")
+    return arguments
+
+
+def _run(options: argparse.Namespace) -> int:
     request = Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
-    outcome = _run_plain(request) if options.no_prefect else _run_flow(request)
+    ended = _run_plain(request) if options.no_prefect else _run_flow(request)
     if options.json:
-        print(json.dumps(summary.as_json(outcome)))
+        print(json.dumps(summary.as_json(ended)))
     else:
-        Console().print(summary.table(outcome))
+        Console().print(summary.table(ended) if isinstance(ended, Outcome) else summary.verdict(ended))
+    return SKIPPED if isinstance(ended, Stopped) and ended.name == "Skipped" else 0
 
 
-def _run_plain(request: Request) -> Outcome:
+def _run_plain(request: Request) -> Outcome | Stopped:
     with show_progress() as on_progress:
-        return run(request, on_progress=on_progress)
+        return attempt(request, on_progress=on_progress)
 
 
-def _run_flow(request: Request) -> Outcome:
+def _run_flow(request: Request) -> Outcome | Stopped:
     # Read by Prefect when it is imported, which takes seconds: only a run under Prefect pays for it.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # its 20 s fail a busy machine
     from pipeline.flow import digits
 
-    outcome: Outcome = digits(**asdict(request))
-    return outcome
+    ended: Outcome | Stopped = digits(**asdict(request))
+    return ended

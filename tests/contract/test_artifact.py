@@ -11,10 +11,11 @@ import pipeline.publish
 import pipeline.repository
 import serving.versions.manifest
 from pipeline.dataset import FILE_NAMES, LABELS, Dataset, read_file
-from pipeline.run import Outcome, Request, run
+from pipeline.request import Outcome, Request
+from pipeline.run import run
 from serving.session import CPU, Session
 from serving.versions.manifest import parse_current, read_version
-from tests.outcomes import evaluated, published
+from tests.outcomes import ended, evaluated, published
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import write_preset
 from tests.programs import ROOT
@@ -27,7 +28,7 @@ def outcome(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Out
     """A run on a small part of MNIST."""
     folder = tmp_path_factory.mktemp("run")
     preset = write_preset(folder / "short.toml", epochs="1")
-    return run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder))
+    return ended(run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder)))
 
 
 def keys(value: Any) -> Any:

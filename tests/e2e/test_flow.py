@@ -4,6 +4,7 @@ import json
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from prefect import State, flow
@@ -13,11 +14,13 @@ from prefect.client.schemas.objects import Artifact, TaskRun
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.testing.utilities import prefect_test_harness
 
+from pipeline.artifacts import progress_artifact
 from pipeline.errors import DataError, FetchError, PipelineError
-from pipeline.flow import RETRIES, as_task, digits, progress_artifact
-from pipeline.run import Outcome
+from pipeline.flow import RETRIES, as_task, digits
+from pipeline.lock import only_run
+from pipeline.request import Outcome, Stopped
 from pipeline.train import Progress
-from tests.outcomes import evaluated, published
+from tests.outcomes import ended, evaluated, published
 from tests.pipeline.presets import write_preset
 
 pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
@@ -35,13 +38,11 @@ def finished(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> St
     """A finished run."""
     folder = tmp_path_factory.mktemp("flow")
     preset = write_preset(folder / "short.toml", epochs="1")
-    state: State[Outcome] = digits(
-        repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder, return_state=True
-    )
-    return state
+    asked: dict[str, Any] = {"repository": folder / "repository", "preset": str(preset), "dataset": small_folder}
+    return cast("State[Outcome]", digits(**asked, device="cpu", return_state=True))
 
 
-def task_runs(state: State[Outcome]) -> list[TaskRun]:
+def task_runs(state: State[Any]) -> list[TaskRun]:
     """The tasks of a flow run, in the order in which they began."""
     run_id = state.state_details.flow_run_id
     assert run_id is not None
@@ -75,6 +76,28 @@ def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
         "publish",
     ]
     assert all(run.state is not None and run.state.is_completed() for run in runs)
+
+
+def test_a_run_that_finds_nothing_changed_is_completed_as_up_to_date(finished: State[Outcome]) -> None:
+    """After two steps, and it says which version is there."""
+    run_id = finished.state_details.flow_run_id
+    assert run_id is not None
+    with get_client(sync_client=True) as client:
+        asked = client.read_flow_run(run_id).parameters
+    again = cast("State[Stopped]", digits(**asked, return_state=True))
+    assert (again.is_completed(), again.name) == (True, "Up to date")
+    assert again.message == "version 1 is what these data, config and code make"
+    assert again.result().version == 1
+    assert [run.name for run in task_runs(again)] == ["fetch", "check"]
+
+
+def test_a_run_beside_another_is_completed_as_skipped(tmp_path: Path) -> None:
+    """It says who runs, and no step began."""
+    with only_run(tmp_path / "digits"):
+        state = cast("State[Stopped]", digits(repository=tmp_path, return_state=True))
+    assert (state.is_completed(), state.name) == (True, "Skipped")
+    assert "another run of digits is in progress" in str(state.message)
+    assert not task_runs(state)
 
 
 def test_the_run_is_named_by_what_it_makes(finished: State[Outcome]) -> None:
@@ -179,13 +202,13 @@ def test_a_step_that_refuses_fails_the_flow_with_its_reason(tmp_path: Path) -> N
     assert state.is_failed()
     with pytest.raises(DataError, match="train-images-idx3-ubyte"):
         state.result()
-    assert not (tmp_path / "repository").exists()
+    assert not list((tmp_path / "repository").rglob("model.onnx"))
 
 
 def test_a_refused_candidate_completes_the_flow_as_not_promoted(small_folder: Path, tmp_path: Path) -> None:
     """Completed, for nothing failed; named so that a person sees it in a list, with the reason as its message."""
     preset = write_preset(tmp_path / "short.toml", epochs="1", floor="1.0")
-    state: State[Outcome] = digits(
+    state: State[Any] = digits(
         repository=tmp_path / "repository", preset=str(preset), device="cpu", dataset=small_folder, return_state=True
     )
     assert state.is_completed()
@@ -212,5 +235,5 @@ def test_whoever_calls_the_flow_gets_the_outcome_of_a_refusal_too(small_folder: 
         digits(repository=repository, preset=str(preset), device="cpu", dataset=small_folder, force=force)
         for force in (False, True)
     )
-    assert refused.publication is None
+    assert ended(refused).publication is None
     assert published(forced).version == 1

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.run import Outcome, Request, run
+from pipeline.request import Request
+from pipeline.run import run
 from tests.outcomes import published
 from tests.pipeline.presets import write_preset
 
@@ -52,9 +53,7 @@ def page(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a version that a run published."""
     folder = tmp_path_factory.mktemp("run")
     preset = write_preset(folder / "short.toml", epochs="1")
-    outcome: Outcome = run(
-        Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder)
-    )
+    outcome = run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder))
     return published(outcome).report
 
 

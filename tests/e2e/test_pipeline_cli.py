@@ -25,12 +25,20 @@ def arguments(small_folder: Path, preset: Path, tmp_path: Path) -> list[str | Pa
 
 def test_a_run_publishes_and_the_same_run_publishes_nothing_new(arguments: list[str | Path], tmp_path: Path) -> None:
     """First version 1, then the word that it is there already; both exit with 0."""
-    first, again = (run_program(*arguments, "--json", OMP_NUM_THREADS="1") for _ in range(2))
+    first, again = (run_program(*arguments, "--again", "--json", OMP_NUM_THREADS="1") for _ in range(2))
     assert first.returncode == again.returncode == 0, first.stderr + again.stderr
     told = json.loads(first.stdout), json.loads(again.stdout)
     assert [(summary["version"], summary["is_new"]) for summary in told] == [(1, True), (1, False)]
     assert told[0]["path"] == str(tmp_path / "repository" / "digits" / "1")
     assert told[0]["accuracy"] == told[1]["accuracy"] > 0.7
+
+
+def test_a_run_that_finds_nothing_changed_says_so(arguments: list[str | Path]) -> None:
+    """In one line, and with exit code 0: the version is what was asked for."""
+    assert run_program(*arguments, OMP_NUM_THREADS="1").returncode == 0
+    again = run_program(*arguments, OMP_NUM_THREADS="1", COLUMNS="120")
+    assert again.returncode == 0
+    assert again.stdout == "up to date: version 1 is what these data, config and code make\n"
 
 
 def test_a_person_reads_a_table(arguments: list[str | Path]) -> None:

@@ -1,0 +1,81 @@
+"""Tells a webhook of a run that came to nothing. Nobody who listens is no reason for a run to fail.
+
+The JSON has a "text", which chat programs such as Slack and Mattermost show, and its parts for other programs.
+"""
+
+import http.client
+import json
+import logging
+import os
+import socket
+import time
+import urllib.request
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+NOTIFY_URL = "PIPELINE_NOTIFY_URL"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What happened to a run."""
+
+    event: Literal["failed", "refused", "killed"]
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a receiver is waited for."""
+
+    tries: int = 3
+    timeout_s: float = 5.0  # without an answer
+    pause_s: float = 1.0  # between two tries
+
+
+PATIENCE = Patience()
+
+
+def notify(url: str | None, notice: Notice, patience: Patience = PATIENCE) -> bool:
+    """Post a notice to `url`, or to that of the environment, PIPELINE_NOTIFY_URL; without either nobody is told.
+
+    False where it did not arrive, with a warning in the log.
+    """
+    url = url or os.environ.get(NOTIFY_URL)
+    if not url:
+        return False
+    fault: Exception | None = None
+    for attempt in range(patience.tries):
+        if attempt:
+            time.sleep(patience.pause_s)
+        try:
+            return _post(url, _body(notice), patience.timeout_s)
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: what is no URL
+            fault = error
+            if isinstance(error, HTTPError):
+                error.close()
+    # Not the address: the path of a webhook is its secret.
+    logger.warning("nobody was told of it (notify_url): %s: %s", type(fault).__name__, fault)
+    return False
+
+
+def _body(notice: Notice) -> bytes:
+    host, now = socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds")
+    text = f"{notice.model}: the run was {notice.event} on {host}: {notice.reason}"
+    if notice.event == "failed":
+        text = f"{notice.model}: the run failed on {host}: {notice.reason}"
+    return json.dumps({"text": text, **asdict(notice), "host": host, "time": now}).encode()
+
+
+def _post(url: str, body: bytes, timeout_s: float) -> bool:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError("expected an address that begins with http:// or https://")
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - checked above
+    with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310 - checked above
+        return True

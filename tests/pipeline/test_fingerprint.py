@@ -1,0 +1,165 @@
+"""Whether there is anything to do."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.attempt import attempt
+from pipeline.config import Preset
+from pipeline.fingerprint import SOURCES, find_made, fingerprint_of
+from pipeline.promote import promote, rollback
+from pipeline.provenance import ROOT
+from pipeline.repository import HISTORY, MODEL, ModelRepository, to_json
+from pipeline.request import Outcome, Request, Stopped
+from protos.artifact.v1.manifest_pb2 import HistoryEntry
+from tests.outcomes import published
+from tests.pipeline.presets import with_training, write_preset
+
+DATA = {"images": "1f", "labels": "2e"}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the code, outside git."""
+    for folder in SOURCES:
+        shutil.copytree(ROOT / folder, tmp_path / "checkout" / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "checkout"
+
+
+def test_a_copy_of_the_code_elsewhere_has_the_same_fingerprint(
+    preset: Preset, cpu: torch.device, checkout: Path
+) -> None:
+    """With git or without."""
+    assert fingerprint_of(DATA, preset, cpu, checkout) == fingerprint_of(DATA, preset, cpu)
+
+
+def append(path: str) -> Callable[[Path], None]:
+    """A change of one file of the checkout."""
+
+    def change(checkout: Path) -> None:
+        with (checkout / path).open("a") as file:
+            file.write("# changed\n")
+
+    return change
+
+
+CHANGES: dict[str, Callable[[Path], None]] = {
+    "a changed file": append("pipeline/train.py"),
+    "a new file": lambda checkout: (checkout / "models" / "new.py").touch(),
+    "a file that is gone": lambda checkout: (checkout / "models" / "pooling.py").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_code_has_a_say(preset: Preset, cpu: torch.device, checkout: Path, change: str) -> None:
+    """Committed or not."""
+    before = fingerprint_of(DATA, preset, cpu, checkout)
+    CHANGES[change](checkout)
+    assert fingerprint_of(DATA, preset, cpu, checkout) != before
+
+
+def test_data_config_and_device_have_a_say(preset: Preset, cpu: torch.device) -> None:
+    """Each alone."""
+    all_of_them = {
+        fingerprint_of(DATA, preset, cpu),
+        fingerprint_of({**DATA, "labels": "2f"}, preset, cpu),
+        fingerprint_of(DATA, with_training(preset, seed=7), cpu),
+        fingerprint_of(DATA, preset, torch.device("cuda")),
+    }
+    assert len(all_of_them) == 4
+
+
+@pytest.fixture(scope="module")
+def published(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
+    """What was asked for of a run that published version 1."""
+    folder = tmp_path_factory.mktemp("published")
+    preset = write_preset(folder / "short.toml", epochs="1")
+    request = Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder)
+    assert isinstance(attempt(request), Outcome)
+    return request
+
+
+@pytest.fixture
+def request_again(published: Request, tmp_path: Path) -> Request:
+    """The same, of a copy of the repository that the test may change."""
+    repository = tmp_path / "repository"
+    shutil.copytree(published.repository, repository)
+    return replace(published, repository=repository)
+
+
+@pytest.fixture
+def model(request_again: Request) -> ModelRepository:
+    """That copy."""
+    return ModelRepository(request_again.repository / "digits")
+
+
+def test_a_second_run_finds_nothing_to_do(request_again: Request) -> None:
+    """It names the version that the first one made."""
+    ended = attempt(request_again)
+    assert ended == Stopped("Up to date", "version 1 is what these data, config and code make", 1)
+
+
+def test_again_trains_all_the_same(request_again: Request) -> None:
+    """And publishes nothing new, as the bytes are the same."""
+    outcome = attempt(replace(request_again, again=True))
+    assert not published(outcome).is_new
+
+
+def test_a_version_that_is_damaged_is_made_anew(request_again: Request, model: ModelRepository) -> None:
+    """A run that says "up to date" has looked at every byte."""
+    path = model.path(1) / MODEL
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:-1])
+    outcome = attempt(request_again)
+    assert published(outcome).version == 2
+
+
+def test_a_change_that_changes_no_byte_of_the_model_is_trained_once(model: ModelRepository) -> None:
+    """HISTORY remembers that a run of that fingerprint made version 1 once more; nothing else is changed by it."""
+    assert find_made(model, "f00d") is None
+    current, manifest = model.current(), model.manifest(1)
+    with model.writing():
+        model.note_repeat(1, "f00d")
+    made = find_made(model, "f00d")
+    assert made is not None
+    assert made.version == 1
+    with model.writing():  # what a writer recovers is nothing
+        pass
+    assert (model.current(), model.manifest(1), len(model.history())) == (current, manifest, 2)
+
+
+def refuse(model: ModelRepository, fingerprint: str) -> None:
+    """Write a refusal to HISTORY."""
+    entry = HistoryEntry(event="reject", fingerprint=fingerprint, reason="floor: 81 % is below 90 %")
+    entry.time.GetCurrentTime()
+    with (model.directory / HISTORY).open("ab") as file:
+        file.write(to_json(entry, indent=None))
+
+
+def test_a_candidate_that_was_refused_is_not_trained_every_night(model: ModelRepository) -> None:
+    """The run says why it was refused."""
+    refuse(model, "f00d")
+    made = find_made(model, "f00d")
+    assert made is not None
+    assert made.version == 0
+    assert made.reason.endswith("floor: 81 % is below 90 %")
+    assert find_made(model, "beef") is None
+
+
+def test_a_refused_candidate_has_another_chance_beside_another_champion(
+    request_again: Request, model: ModelRepository
+) -> None:
+    """After a publish, promote or rollback the gates might decide otherwise."""
+    preset = write_preset(request_again.repository / "other.toml", epochs="1", seed="5")
+    assert isinstance(attempt(replace(request_again, preset=str(preset))), Outcome)
+    refuse(model, "f00d")
+    rollback(model)
+    assert find_made(model, "f00d") is None
+    promote(model, 2)
+    ended = attempt(request_again)
+    assert isinstance(ended, Stopped)
+    assert ended.reason.endswith("; version 2 stays current")

@@ -1,0 +1,99 @@
+"""Whoever is to be told of a run is told, over real HTTP; whoever does not listen does no harm."""
+
+import logging
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeline.attempt import attempt
+from pipeline.errors import DataError
+from pipeline.lock import only_run
+from pipeline.notify import NOTIFY_URL, Notice, Patience, notify
+from pipeline.request import Request, Stopped
+from tests.pipeline.receiver import receiving
+
+NOTICE = Notice("refused", "digits", "floor: 81 % is below 90 %")
+QUICK = Patience(pause_s=0.01, timeout_s=0.2)
+
+
+def test_a_notice_says_what_happened_where_and_when() -> None:
+    """In a text for people, and in parts for programs."""
+    with receiving() as receiver:
+        assert notify(receiver.url, NOTICE)
+    (told,) = receiver.notices
+    host = socket.gethostname()
+    assert told["text"] == f"digits: the run was refused on {host}: floor: 81 % is below 90 %"
+    assert (told["event"], told["model"], told["reason"], told["host"]) == ("refused", "digits", NOTICE.reason, host)
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(told["time"])).total_seconds()) < 60
+
+
+def test_a_receiver_that_stumbles_is_tried_again() -> None:
+    """Twice."""
+    with receiving(failures=2) as receiver:
+        assert notify(receiver.url, NOTICE, QUICK)
+    assert receiver.request_count == 3
+
+
+def test_a_receiver_that_is_down_is_a_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """It does not name the address, which is a webhook's secret."""
+    with receiving(failures=3) as receiver, caplog.at_level(logging.WARNING):
+        assert not notify(receiver.url, NOTICE, QUICK)
+    assert not notify(receiver.url, NOTICE, QUICK)  # nobody listens there any more
+    assert "HTTPError: HTTP Error 503" in caplog.text
+    assert "Connection refused" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_receiver_that_never_answers_is_given_up() -> None:
+    """After its timeouts."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        began = time.monotonic()
+        assert not notify(f"http://127.0.0.1:{silent.getsockname()[1]}/", NOTICE, QUICK)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "example", "http://", "http://[", "http://a b/"])
+def test_what_is_no_address_is_a_line_in_the_log(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """No file is read, and nothing is raised."""
+    assert not notify(url, NOTICE, QUICK)
+    assert "nobody was told" in caplog.text
+
+
+def test_the_environment_names_a_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PIPELINE_NOTIFY_URL, where the request names none."""
+    with receiving() as receiver:
+        monkeypatch.setenv(NOTIFY_URL, receiver.url)
+        assert notify(None, NOTICE)
+    assert len(receiver.notices) == 1
+
+
+def test_without_a_receiver_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is the default."""
+    monkeypatch.delenv(NOTIFY_URL, raising=False)
+    assert not notify(None, NOTICE)
+
+
+def test_a_run_that_fails_tells_why_and_fails_as_ever(tmp_path: Path) -> None:
+    """The error that stopped it."""
+    with receiving() as receiver:
+        request = Request(repository=tmp_path, device="cpu", dataset=tmp_path / "nowhere", notify_url=receiver.url)
+        with pytest.raises(DataError):
+            attempt(request)
+    (told,) = receiver.notices
+    assert told["event"] == "failed"
+    assert "DataError" in told["reason"]
+    assert "nowhere" in told["reason"]
+
+
+def test_a_run_beside_another_is_skipped_and_nobody_is_told(tmp_path: Path) -> None:
+    """The other one will tell what there is to tell."""
+    with receiving() as receiver, only_run(tmp_path / "digits"):
+        ended = attempt(Request(repository=tmp_path, notify_url=receiver.url))
+    assert isinstance(ended, Stopped)
+    assert ended.name == "Skipped"
+    assert not receiver.notices
