@@ -6,6 +6,7 @@ from pathlib import Path
 from pipeline.errors import DataError
 
 LABEL_NAMES = "labels.txt"
+MIN_CLASSES = 2
 MAX_CLASSES = 256  # a label is a byte
 
 
@@ -33,10 +34,10 @@ def check_labels(path: Path, labels: tuple[str, ...]) -> None:
 
     A name that is not UTF-8 comes from the file system with surrogates, which cannot be printed.
     """
-    if not 2 <= len(labels) <= MAX_CLASSES:
+    if not MIN_CLASSES <= len(labels) <= MAX_CLASSES:
         raise DataError(
-            f"{path}: names {len(labels)} classes; expected 2 to {MAX_CLASSES} (a label is a byte): "
-            f"{'add another' if len(labels) < 2 else 'join some, or leave some out'}"
+            f"{path}: names {len(labels)} classes; expected {MIN_CLASSES} to {MAX_CLASSES} (a label is a byte): "
+            f"{'add another' if len(labels) < MIN_CLASSES else 'join some, or leave some out'}"
         )
     for label, count in Counter(labels).items():
         if not label or not label.isprintable() or label != label.strip():

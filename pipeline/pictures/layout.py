@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.dataset import FILE_NAMES, Half
 from pipeline.errors import DataError
-from pipeline.labels import check_labels
+from pipeline.labels import MIN_CLASSES, check_labels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 HALVES: tuple[Half, ...] = ("train", "test")
@@ -40,10 +40,11 @@ def find_pictures(folder: Path) -> Layout:
     if halves and _directories(folder / halves[0]):
         lacking = next(half for half in HALVES if half not in halves)
         raise DataError(f"{folder}: has {halves[0]}/ and no {lacking}/; expected both, or one directory a class")
-    if not directories:
+    if len(directories) < MIN_CLASSES:
         raise DataError(
             f"{folder}: holds no data set; expected {', '.join(FILE_NAMES)} (plain or with .gz), or pictures "
-            f"({', '.join(SUFFIXES)}) in one directory a class"
+            f"({', '.join(SUFFIXES)}) in one directory a class, of {MIN_CLASSES} classes at least (it has "
+            f"{len(directories)} directories)"
         )
     labels = tuple(directories)
     check_labels(folder, labels)
