@@ -63,6 +63,11 @@ def is_skipped(api: httpx.Client, run: Run) -> bool:
     return state_of(api, run) == "Skipped"
 
 
+def is_deleted(api: httpx.Client, path: str) -> bool:
+    """Delete; False, and so tried again, while SQLite is busy (503)."""
+    return bool(api.delete(path).is_success)
+
+
 def start(api: httpx.Client, deployment: str, parameters: dict[str, Any]) -> Run:
     """A run of the deployment, due now."""
     asked = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
@@ -160,5 +165,4 @@ def test_one_run_makes_up_for_all_that_were_missed(
                 wait_for(partial(is_skipped, api, run), START_S)
     finally:
         for one in made:
-            gone = f"/deployments/{deployment}/schedules/{one['id']}"
-            wait_for(lambda gone=gone: api.delete(gone).is_success, START_S)  # 503 while SQLite is busy
+            wait_for(partial(is_deleted, api, f"/deployments/{deployment}/schedules/{one['id']}"), START_S)

@@ -74,7 +74,7 @@ def test_data_config_and_device_have_a_say(preset: Preset, cpu: torch.device) ->
 
 
 @pytest.fixture(scope="module")
-def published(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
+def first_request(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Request:
     """What was asked for of a run that published version 1."""
     folder = tmp_path_factory.mktemp("published")
     preset = write_preset(folder / "short.toml", epochs="1")
@@ -84,11 +84,11 @@ def published(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> R
 
 
 @pytest.fixture
-def request_again(published: Request, tmp_path: Path) -> Request:
+def request_again(first_request: Request, tmp_path: Path) -> Request:
     """The same, of a copy of the repository that the test may change."""
     repository = tmp_path / "repository"
-    shutil.copytree(published.repository, repository)
-    return replace(published, repository=repository)
+    shutil.copytree(first_request.repository, repository)
+    return replace(first_request, repository=repository)
 
 
 @pytest.fixture
