@@ -5,16 +5,15 @@ from pathlib import Path
 
 import torch
 
+from models.architectures import ARCHITECTURES
 from models.classifier import ImageClassifier
-from models.cnn import PooledReadoutCNN
 from pipeline.config import Network
 from pipeline.errors import CheckpointError
 
 
 def build_classifier(network: Network, *, mean: float, std: float) -> ImageClassifier:
     """Build an untrained classifier; its first weights come from torch's global generator."""
-    cnn = PooledReadoutCNN(network.spec, pooling=network.pooling, initialisation=network.initialisation)
-    return ImageClassifier(cnn, mean, std)
+    return ImageClassifier(ARCHITECTURES[network.architecture](network.spec), mean, std)
 
 
 def save_checkpoint(path: Path, classifier: ImageClassifier, network: Network) -> None:
