@@ -10,7 +10,7 @@ from pipeline.config import Augmentation
 
 
 def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Move each image of uint8 (batch, row, column[, channel]) on its own, within what `augmentation` allows.
+    """Move each square image of uint8 (batch, row, column[, channel]) on its own, as far as `augmentation` allows.
 
     Numbers come from `generator`, a CPU's, so that they are the same on every device. What comes in from beyond the
     border is 0, and pixels between pixels are interpolated and rounded.
@@ -19,8 +19,7 @@ def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generat
         return images
     turns = _turns(len(images), augmentation, generator)
     shifts = _uniform((len(images), 2, 1), augmentation.shift_pixels, generator)
-    size = torch.tensor([images.shape[2], images.shape[1]]).view(2, 1)  # columns first, as affine_grid has them
-    maps = torch.cat([turns, 2 * shifts / size], dim=2).to(images.device)  # (batch, 2, 3); an image is 2 wide
+    maps = torch.cat([turns, shifts * 2 / images.shape[1]], dim=2).to(images.device)  # (batch, 2, 3)
     return warp(images, maps)
 
 
