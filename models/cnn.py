@@ -142,7 +142,8 @@ class PooledCNN(nn.Module):
             self.convolutions, self.normalisations, self.windows, strict=True
         ):
             images = functional.relu(normalisation(convolution(images)))  # (batch, F_l, N_{l-1}, N_{l-1}), [0, ∞)
-            images = self.pool(images, window)  # (batch, F_l, N_l, N_l), [0, ∞)
+            if window > 1:  # else each pixel is a window of its own, and would cost a pass over all of them
+                images = self.pool(images, window)  # (batch, F_l, N_l, N_l), [0, ∞)
         return images
 
 

@@ -71,7 +71,7 @@ class Training(_Section):
     weight_decay: float = Field(ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # the share of a label that goes to all classes alike
     augmentation: Augmentation = Augmentation()
-    averaging: float = Field(0.0, ge=0, lt=1)  # of the averaged weights, what a step keeps; 0 trains without
+    averaging_epochs: float = Field(0.0, ge=0)  # how far back the average of the weights looks; 0 for the last weights
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**31)  # as the manifest keeps it

@@ -23,13 +23,14 @@ def make_schedule(optimizer: Optimizer, training: Training, steps: int) -> LRSch
     return LambdaLR(optimizer, lambda _step: 1.0)
 
 
-def make_average(network: nn.Module, training: Training) -> AveragedModel | None:
+def make_average(network: nn.Module, training: Training, steps_per_epoch: int) -> AveragedModel | None:
     """A copy of the network that `update_parameters` draws after it: an exponential moving average over the steps.
 
-    It is the network after the first step; each further one keeps `training.averaging` of it. The statistics of batch
-    norm are averaged as the weights are. None for a training without averaging.
+    It is the network after the first step; of each further one it takes the part that `averaging_epochs` are steps. The
+    statistics of batch norm are averaged as the weights are. None for a training without averaging.
     """
-    if not training.averaging:
+    steps = training.averaging_epochs * steps_per_epoch
+    if steps <= 1:
         return None
-    average = get_ema_multi_avg_fn(training.averaging)  # type: ignore[no-untyped-call]
+    average = get_ema_multi_avg_fn(1 - 1 / steps)  # type: ignore[no-untyped-call]
     return AveragedModel(network, multi_avg_fn=average, use_buffers=True)

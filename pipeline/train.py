@@ -103,7 +103,7 @@ def _fit(
     steps = training.epochs * steps_per_epoch
     optimizer = make_optimizer(classifier, training)
     schedule = make_schedule(optimizer, training, steps)
-    average = make_average(classifier, training)
+    average = make_average(classifier, training, steps_per_epoch)
     losses = torch.zeros(steps, device=split.images.device)
     for step, (images, labels) in enumerate(_batches(split, training), start=1):
         loss = functional.cross_entropy(classifier.logits(images), labels, label_smoothing=training.label_smoothing)

@@ -156,6 +156,13 @@ def test_pooled_cnn_pools_behind_the_relu(pool: Pool) -> None:
     assert torch.equal(network(images), pool(second(pool(first(images).relu(), 2)).relu(), 3))
 
 
+def test_a_layer_need_not_pool() -> None:
+    """Where a size repeats, the pixels stay as they are."""
+    network, images = PooledCNN((1, 1), (1, 2, 2), (6, 6, 3)), torch.randn(2, 1, 6, 6)
+    first, second = network.convolutions
+    assert torch.equal(network(images), average_pool(second(first(images).relu()).relu(), 2))
+
+
 def test_batch_norm_stands_between_convolution_and_relu() -> None:
     """While it trains, each feature of a batch leaves its convolution with mean 0 and variance 1."""
     network, images = PooledCNN((1, 1), (1, 2, 3), (12, 6, 2), batch_norm=True).double(), torch.randn(4, 1, 12, 12)

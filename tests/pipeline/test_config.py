@@ -57,7 +57,7 @@ def test_what_a_preset_leaves_out_changes_nothing(tmp_path: Path) -> None:
     assert preset.network.architecture == "pooled-readout"
     assert not preset.network.batch_norm
     training = preset.training
-    assert (training.momentum, training.label_smoothing, training.averaging) == (0, 0, 0)
+    assert (training.momentum, training.label_smoothing, training.averaging_epochs) == (0, 0, 0)
     assert training.augmentation.is_none
 
 
@@ -128,7 +128,7 @@ def test_an_unknown_preset_is_told_the_known_ones() -> None:
         ),
         pytest.param('"adamw"', '"sgd"\nmomentum = 1.0', "training.momentum = 1.0: it should be less", id="endless"),
         pytest.param("seed = 1", "seed = 1\nlabel_smoothing = 1.0", "label_smoothing = 1.0: it should", id="no labels"),
-        pytest.param("seed = 1", "seed = 1\naveraging = 1.0", "training.averaging = 1.0: it should", id="stands still"),
+        pytest.param("seed = 1", "seed = 1\naveraging_epochs = -1.0", "averaging_epochs = -1.0: it should", id="ahead"),
         pytest.param(
             "seed = 1",
             "seed = 1\n[training.augmentation]\nrotation = 5.0",

@@ -86,10 +86,10 @@ def test_one_cycle_goes_up_and_down() -> None:
 
 
 def test_an_average_is_that_of_a_loop() -> None:
-    """a ← w after the first step, then a ← βa + (1 - β)w; weights and batch norm's statistics alike."""
+    """a ← w after the first step, then a ← a + (w - a) / 10 for ten steps; batch norm's statistics alike."""
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).double()
-    training = recipe(averaging=0.9)
-    optimizer, average = make_optimizer(network, training), make_average(network, training)
+    training = recipe(averaging_epochs=2.0)
+    optimizer, average = make_optimizer(network, training), make_average(network, training, steps_per_epoch=5)
     assert average is not None
     expected: dict[str, np.ndarray] = {}
     torch.manual_seed(5)
@@ -99,13 +99,14 @@ def test_an_average_is_that_of_a_loop() -> None:
         average.update_parameters(network)
         for name, tensor in network.state_dict().items():
             now = tensor.numpy().copy()
-            expected[name] = 0.9 * expected[name] + 0.1 * now if name in expected else now
+            expected[name] = expected[name] + (now - expected[name]) / 10 if name in expected else now
     del expected["1.num_batches_tracked"]  # a count, which nothing reads
     averaged = average.module.state_dict()
     for name, values in expected.items():
         np.testing.assert_allclose(averaged[name].numpy(), values, rtol=1e-10)
 
 
-def test_without_averaging_there_is_no_copy() -> None:
-    """Who asks for none pays for none."""
-    assert make_average(Weight(), recipe()) is None
+@pytest.mark.parametrize("epochs", [pytest.param(0.0, id="none"), pytest.param(0.2, id="a single step")])
+def test_without_averaging_there_is_no_copy(epochs: float) -> None:
+    """Who asks for none, or for the average of one step, pays for none."""
+    assert make_average(Weight(), recipe(averaging_epochs=epochs), steps_per_epoch=5) is None

@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_bytes_with_everything_on(train_small: Trai
     network = preset.network.model_copy(update={"features": (1, 4, 4, 4, 4)})
     small = with_training(preset.model_copy(update={"network": network}), epochs=1, label_smoothing=0.1)
     first, second = train_small(small, "1"), train_small(small, "2")
-    assert small.training.averaging
+    assert small.training.averaging_epochs
     assert small.training.momentum
     assert not small.training.augmentation.is_none
     assert _weights(first) == _weights(second)
@@ -109,11 +109,11 @@ def test_smoothed_labels_cost_what_the_formula_says(
 
 
 def test_what_is_kept_is_the_average(train_small: Train, preset: Preset, cpu: torch.device) -> None:
-    """Averaging 0.75 keeps three quarters of the weights after one step and a quarter of those after the next."""
+    """An average over four steps has three quarters of the weights after one step and a quarter of the next."""
     still = {"schedule": "constant", "batch_size": 4000}
     first = load_checkpoint(train_small(with_training(preset, **still, epochs=1), "1").checkpoint, cpu)
     second = load_checkpoint(train_small(with_training(preset, **still, epochs=2), "2").checkpoint, cpu)
-    kept = train_small(with_training(preset, **still, epochs=2, averaging=0.75), "3").checkpoint
+    kept = train_small(with_training(preset, **still, epochs=2, averaging_epochs=4.0), "3").checkpoint
     average = load_checkpoint(kept, cpu)
     for before, after, mean in zip(first.parameters(), second.parameters(), average.parameters(), strict=True):
         torch.testing.assert_close(mean, 0.75 * before + 0.25 * after)
