@@ -9,7 +9,7 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 	--no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo check test lint types imports protos protos-lint test-serving check-slow check-gpu bench bench-serving bench-overload lock clean
+.PHONY: help env demo check test lint types imports protos protos-lint test-serving check-slow check-gpu bench bench-serving bench-overload bench-trailer lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,9 @@ bench-serving: env  ## the server beside plain ones, mosec, MLServer, LitServe; 
 
 bench-overload: env  ## the server when three times as much is asked as it can do
 	$(BIN)/python -m tests.benchmarks.bench_overload
+
+bench-trailer: env  ## what the serving-timing trailer costs; needs h2load
+	$(BIN)/python -m tests.benchmarks.bench_trailer
 
 check-slow: check  ## what takes minutes: swaps and drains under load, overload, fuzzing, memory
 	$(BIN)/python -m pytest -m slow -s

@@ -1,6 +1,7 @@
 """The command line of the pipeline. Exit codes: 0 done, 1 it failed and says why, 2 wrong usage."""
 
 import argparse
+import signal
 import sys
 
 from pipeline.commands import run, versions
@@ -40,5 +41,11 @@ def _fail(reason: str) -> int:
     return 1
 
 
+def _terminate(_number: int, _frame: object) -> None:
+    """End as after an error, so that temporary folders and programs that were started go too."""
+    sys.exit(128 + signal.SIGTERM)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

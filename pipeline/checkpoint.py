@@ -1,6 +1,7 @@
 """A trained classifier on disk, with all that is needed to build it again."""
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,8 +12,13 @@ from pipeline.config import Network
 from pipeline.errors import CheckpointError
 
 
-def build_classifier(network: Network, *, mean: float, std: float) -> ImageClassifier:
-    """Build an untrained classifier; its first weights come from torch's global generator."""
+def build_classifier(
+    network: Network, *, mean: float | Sequence[float], std: float | Sequence[float]
+) -> ImageClassifier:
+    """Build an untrained classifier, of grey images or, with three means and stds, of colour images.
+
+    Its first weights come from torch's global generator.
+    """
     return ImageClassifier(ARCHITECTURES[network.architecture](network.spec), mean, std)
 
 
@@ -20,8 +26,8 @@ def save_checkpoint(path: Path, classifier: ImageClassifier, network: Network) -
     """Write a checkpoint whole or not at all."""
     content = {
         "network": network.model_dump(),
-        "mean": classifier.mean.item(),
-        "std": classifier.std.item(),
+        "mean": classifier.mean.flatten().tolist(),
+        "std": classifier.std.flatten().tolist(),
         "state": {name: tensor.cpu() for name, tensor in classifier.state_dict().items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,10 +5,11 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from models.architectures import ARCHITECTURES, NetworkSpec, check_spec
+from models.classifier import CHANNELS
 from pipeline.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
@@ -38,8 +39,10 @@ class Network(_Section):
             known = ", ".join(ARCHITECTURES)
             raise ValueError(f"there is no architecture {self.architecture!r}; expected one of {known}")
         check_spec(ARCHITECTURES[self.architecture], self.spec)
-        if self.features[0] != 1:
-            raise ValueError(f"features starts with {self.features[0]}; images are grey, so it must start with 1")
+        if self.features[0] not in CHANNELS:
+            raise ValueError(
+                f"features starts with {self.features[0]}; expected 1, as images are grey, or 3, as they are coloured"
+            )
         return self
 
     @property
@@ -84,10 +87,24 @@ class Training(_Section):
 
 
 class Data(_Section):
-    """Which images: MNIST, unless a folder is named; and how many of the training images decide and do not train."""
+    """Which images: MNIST, unless a folder is named; and which share of them decides or tests, and does not train.
+
+    A relative folder begins where the preset lies. The test images are those of the data set; test_fraction is for a
+    folder of pictures that has none, and validation_fraction then is a share of all pictures too.
+    """
 
     folder: Annotated[Path | None, Field(strict=False)] = None
     validation_fraction: float = Field(0.15, gt=0, lt=1)
+    test_fraction: float = Field(0.15, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leaves_images_to_train_on(self) -> Self:
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"validation_fraction {self.validation_fraction:g} and test_fraction {self.test_fraction:g} leave "
+                "nothing to train on; expected less than 1 together"
+            )
+        return self
 
 
 class Gates(_Section):
@@ -111,6 +128,12 @@ class Preset(_Section):
     training: Training
     data: Data = Data()
     gates: Gates = Gates()
+    _home: Path = PrivateAttr(Path())
+
+    @property
+    def dataset(self) -> Path | None:
+        """The folder of the data set, found from where the preset lies; None for MNIST."""
+        return None if self.data.folder is None else self._home / self.data.folder
 
 
 def load_preset(name_or_path: str | Path) -> Preset:
@@ -121,10 +144,12 @@ def load_preset(name_or_path: str | Path) -> Preset:
     except (OSError, ValueError) as error:  # tomllib's error and a wrong encoding are both ValueErrors
         raise ConfigError(f"{path}: cannot be read: {error}; expected a TOML file") from error
     try:
-        return Preset.model_validate({"name": path.stem, **content})
+        preset = Preset.model_validate({"name": path.stem, **content})
     except ValidationError as error:
         faults = "; ".join(_describe(fault) for fault in error.errors(include_url=False))
         raise ConfigError(f"{path}: {faults}") from error
+    preset._home = path.parent  # not a field: the manifest keeps the preset as it was read, without our folders
+    return preset
 
 
 def preset_names() -> list[str]:
@@ -147,7 +172,7 @@ def _describe(fault: ErrorDetails) -> str:
         return f"{key} is not a known key{_hint(fault)}"
     if fault["type"] == "missing":
         return f"{key} is missing"
-    if fault["type"] == "value_error":  # a sentence of our own, or of CNNSpec
+    if fault["type"] == "value_error":  # a sentence of our own, or of a network
         return f"{key}: {fault['ctx']['error']}"
     return f"{key} = {fault['input']!r}: {fault['msg'].replace('Input should', 'it should')}"
 

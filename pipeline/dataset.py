@@ -1,4 +1,4 @@
-"""A data set is four IDX files in a folder, and the digests that say which bytes they hold.
+"""A data set is four IDX files in a folder, the names of its classes, and the digests that say which bytes they hold.
 
 Three splits come of them: the training images are divided into those that train and those that validate, which decide
 everything; the test images are read once for each version that is published.
@@ -22,17 +22,21 @@ SplitName = Literal["train", "validation", "test"]
 
 IMAGES: Mapping[Half, str] = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 LABELS: Mapping[Half, str] = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
-FILE_NAMES = (*IMAGES.values(), *LABELS.values())
+FILE_NAMES = (*IMAGES.values(), *LABELS.values())  # also where images are coloured, and have four dimensions
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the four files lie, where they came from, and the sha256 of the uncompressed bytes of each."""
+    """Where the four files lie, where they came from, and the sha256 of the uncompressed bytes of each.
+
+    `labels` has the name of each class in their order; the file that names them has its sha256 too, where there is one.
+    """
 
     name: str
     source: str
     folder: Path
     sha256: Mapping[str, str]
+    labels: tuple[str, ...]
     validation_fraction: float = 0.0
     """The share of the training images that validate, [0, 1)."""
 
@@ -41,7 +45,7 @@ class Dataset:
 class Split:
     """The images and labels of one split of a data set, resident on a device."""
 
-    images: torch.Tensor  # uint8 (image, row, column)
+    images: torch.Tensor  # uint8 (image, row, column), or (image, row, column, 3)
     labels: torch.Tensor  # int64 (image,)
 
 
@@ -87,6 +91,15 @@ def is_validation(images: NDArray[np.uint8], fraction: float) -> NDArray[np.bool
     """
     bound = int(fraction * 2**64)
     return np.array([_hash(image) < bound for image in images], dtype=np.bool_)
+
+
+def is_test(images: NDArray[np.uint8], fraction: float) -> NDArray[np.bool_]:
+    """Which images test, bool (image,), where nobody chose them: those whose hash lies in the last `fraction`.
+
+    So the test images too stay what they are while a data set grows, and copies of one lie on one side.
+    """
+    bound = 2**64 - int(fraction * 2**64)
+    return np.array([_hash(image) >= bound for image in images], dtype=np.bool_)
 
 
 def _hash(image: NDArray[np.uint8]) -> int:

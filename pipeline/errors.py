@@ -8,6 +8,9 @@ PipelineError
 ├── TrainingError    the training went astray
 ├── CheckpointError  a trained network cannot be read back
 ├── VerificationError  the ONNX file does not answer as PyTorch does
+├── ChampionError    there is no version that a candidate could fairly be compared with
+├── NoAnswerError    a server does not answer a call
+├── ConfirmError     a server does not answer with what was published
 └── PublishError     the model repository cannot be written
 """
 
@@ -42,6 +45,18 @@ class CheckpointError(PipelineError):
 
 class VerificationError(PipelineError):
     """The ONNX file does not answer as PyTorch does."""
+
+
+class ChampionError(PipelineError):
+    """There is no version that a candidate could fairly be compared with; the gates pass it and say so."""
+
+
+class NoAnswerError(PipelineError):
+    """A server does not answer a call, or with an error."""
+
+
+class ConfirmError(PipelineError):
+    """A server does not answer with what was published."""
 
 
 class PublishError(PipelineError):

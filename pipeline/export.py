@@ -18,11 +18,13 @@ EXAMPLE_COUNT = 2  # any batch but 1, which torch.export would take for a consta
 def export(checkpoint: Path, destination: Path, *, size: int) -> Path:
     """Export the classifier in `checkpoint` to the file `destination` and return it.
 
-    The graph takes images, uint8 (batch, size, size), and gives logits and probabilities, float32 (batch, classes).
+    The graph takes images, uint8 (batch, size, size), or (batch, size, size, 3) where the classifier takes colours, and
+    gives logits and probabilities, float32 (batch, classes).
     Normalisation and softmax are inside, so that nobody outside writes them again.
     """
     classifier = load_checkpoint(checkpoint, torch.device("cpu")).float()
-    example = torch.zeros(EXAMPLE_COUNT, size, size, dtype=torch.uint8)
+    colours = () if classifier.channels == 1 else (classifier.channels,)
+    example = torch.zeros(EXAMPLE_COUNT, size, size, *colours, dtype=torch.uint8)
     program = torch.onnx.export(
         classifier,
         (example,),

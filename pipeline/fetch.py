@@ -1,4 +1,4 @@
-"""Gets the four files of a data set: from a folder, from MNIST's mirrors, or from the copy in this repository."""
+"""Gets the files of a data set: from a folder, from MNIST's mirrors, or from the copy in this repository."""
 
 import http.client
 import logging
@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from pipeline.dataset import FILE_NAMES, Dataset, locate
 from pipeline.errors import DataError, FetchError
+from pipeline.folder import read_folder
 from pipeline.idx import read_idx
 
 EMBEDDED = Path(__file__).parents[1] / "data" / "mnist"
@@ -25,6 +26,8 @@ MNIST_SHA256: Mapping[str, str] = MappingProxyType(
         "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     }
 )
+
+DIGITS = tuple("0123456789")
 
 MAX_DOWNLOAD_BYTES = 64 * 2**20  # six times the largest file
 CHUNK_BYTES = 2**16
@@ -51,6 +54,7 @@ def fetch(
     dataset: Path | None,
     *,
     validation_fraction: float = 0.0,
+    test_fraction: float = 0.0,
     download: bool,
     cache: Path,
     report: Report = logger.info,
@@ -60,16 +64,19 @@ def fetch(
 ) -> Dataset:
     """Find the files of `dataset`, a folder, or of MNIST when it is None, and say which source was used.
 
+    Pictures become IDX files in `cache`; `test_fraction` of them are the test images where the folder names none.
     MNIST is the embedded copy, unless `download` asks for the mirrors (torchvision's, if none are given) or there is no
     copy. A download fills `cache`, where a later one finds it; when all mirrors fail, the embedded copy is taken.
     """
-    found = _find(dataset, download, cache, report, mirrors, embedded, patience)
+    if dataset is not None:
+        found = read_folder(dataset, cache, test_fraction=test_fraction, report=report)
+    else:
+        found = _find_mnist(download, cache, report, mirrors, embedded, patience)
     report(f"data set {found.name}: {found.source} in {found.folder}")
     return replace(found, validation_fraction=validation_fraction)
 
 
-def _find(
-    dataset: Path | None,
+def _find_mnist(
     download: bool,
     cache: Path,
     report: Report,
@@ -77,8 +84,6 @@ def _find(
     embedded: Path,
     patience: Patience,
 ) -> Dataset:
-    if dataset is not None:
-        return _read_folder(dataset)
     has_copy = all((embedded / f"{name}.gz").is_file() for name in FILE_NAMES)
     if has_copy and not download:
         return _embedded_copy(embedded, "embedded copy")
@@ -93,13 +98,6 @@ def _find(
     return _mnist(cache, source)
 
 
-def _read_folder(folder: Path) -> Dataset:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: is no folder; expected one that holds {', '.join(FILE_NAMES)}")
-    sha256 = {name: read_idx(locate(folder, name)).sha256 for name in FILE_NAMES}
-    return Dataset(name=folder.resolve().name, source="folder", folder=folder, sha256=sha256)
-
-
 def _embedded_copy(folder: Path, source: str) -> Dataset:
     for name, expected in MNIST_SHA256.items():
         _verify(locate(folder, name), expected)
@@ -107,7 +105,7 @@ def _embedded_copy(folder: Path, source: str) -> Dataset:
 
 
 def _mnist(folder: Path, source: str) -> Dataset:
-    return Dataset(name="mnist", source=source, folder=folder, sha256=dict(MNIST_SHA256))
+    return Dataset(name="mnist", source=source, folder=folder, sha256=dict(MNIST_SHA256), labels=DIGITS)
 
 
 def _verify(path: Path, expected: str) -> None:

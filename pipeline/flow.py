@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import State, flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
 
 from pipeline import summary
 from pipeline.device import DeviceName
@@ -19,6 +20,7 @@ R = TypeVar("R")
 
 RETRIES = 2
 RETRY_DELAY_S = 5
+NOT_PROMOTED = "Not promoted"
 
 
 def met_the_network(_task: object, _run: object, state: State[Any]) -> bool:
@@ -51,11 +53,19 @@ def digits(
     dataset: Path | None = Request.dataset,
     download: bool = Request.download,
     cache: Path = Request.cache,
+    force: bool = Request.force,
+    confirm: str | None = Request.confirm,
 ) -> Outcome:
-    """Train, prove and publish a digit classifier: fetch, check, train, evaluate, export, verify, publish."""
-    request = Request(repository, model, preset, device, dataset, download, cache)
+    """Train, prove and publish a digit classifier; a candidate that a gate refuses completes as "Not promoted".
+
+    Fetch, check, train, evaluate, export, verify, compare, rehearse, publish, confirm.
+    """
+    request = Request(repository, model, preset, device, dataset, download, cache, force, confirm)
     with show_progress() as on_progress:
         outcome = run(request, as_task, on_progress=on_progress)
     create_markdown_artifact(summary.markdown(outcome), key="run", description=summary.verdict(outcome))
+    if outcome.publication is None:
+        state: State[Any] = Completed(name=NOT_PROMOTED, message=str(outcome.refusal), data=outcome)
+        return cast("Outcome", state)  # of a state that a flow returns, its caller gets the data
     create_link_artifact(outcome.publication.path.resolve().as_uri(), "version directory", key="version-directory")
     return outcome

@@ -1,7 +1,7 @@
-"""The IDX format of MNIST (LeCun, http://yann.lecun.com/exdb/mnist/), read whole, from a gzip or a plain file.
+"""The IDX format of MNIST (LeCun, http://yann.lecun.com/exdb/mnist/): read whole, from a gzip or a plain file; written.
 
 Two zero bytes, a type code (8: unsigned byte), the number of dimensions, each dimension as a big-endian 32-bit number,
-then the elements in row-major order.
+then the elements in row-major order. Colour images, four dimensions of which the last is 3, are what we add to MNIST's.
 """
 
 import gzip
@@ -20,7 +20,8 @@ from pipeline.errors import DataError
 
 GZIP_MAGIC = b"\x1f\x8b"
 UNSIGNED_BYTE = 0x08
-DIMENSION_COUNTS = (1, 3)  # labels, images
+DIMENSION_COUNTS = (1, 3, 4)  # labels, grey images, colour images
+COLOURS = 3  # red, green, blue
 MAX_ELEMENT_BYTES = 2**30  # twenty times MNIST; without a limit a header could ask for 2^96 bytes
 
 
@@ -33,7 +34,7 @@ class IdxFile:
 
 
 def read_idx(path: Path) -> IdxFile:
-    """Read an IDX file of unsigned bytes: images (count, height, width) or labels (count,).
+    """Read an IDX file of unsigned bytes: images (count, height, width[, 3]) or labels (count,).
 
     Raise DataError, naming the file, for anything that is not exactly such a file.
     """
@@ -74,8 +75,21 @@ def _read_header(stream: gzip.GzipFile | BinaryIO, path: Path) -> tuple[bytes, t
     if type_code != UNSIGNED_BYTE:
         raise DataError(f"{path}: holds elements of type code {type_code:#04x}; expected 0x08 (unsigned byte)")
     if dimension_count not in DIMENSION_COUNTS:
-        raise DataError(f"{path}: has {dimension_count} dimensions; expected 3 (images) or 1 (labels)")
+        raise DataError(
+            f"{path}: has {dimension_count} dimensions; expected 3 (grey images), 4 (colour images) or 1 (labels)"
+        )
     sizes = stream.read(4 * dimension_count)
     if len(sizes) < 4 * dimension_count:
         raise DataError(f"{path}: ends inside its header; expected {dimension_count} sizes of 4 bytes")
-    return magic + sizes, struct.unpack(f">{dimension_count}I", sizes)
+    shape = struct.unpack(f">{dimension_count}I", sizes)
+    if len(shape) == 4 and shape[3] != COLOURS:
+        raise DataError(f"{path}: has {shape[3]} bytes a pixel; expected {COLOURS}: red, green, blue")
+    return magic + sizes, shape
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> str:
+    """Write images or labels as a plain IDX file, and return the sha256 of its bytes."""
+    header = struct.pack(f">HBB{array.ndim}I", 0, UNSIGNED_BYTE, array.ndim, *array.shape)
+    content = header + array.tobytes()
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()

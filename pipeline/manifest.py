@@ -1,5 +1,7 @@
 """Describes a candidate in the words of the contract (artifact/v1)."""
 
+from collections.abc import Sequence
+
 from google.protobuf import json_format
 
 from pipeline.check import DataSummary
@@ -9,9 +11,10 @@ from pipeline.evaluate import Evaluation
 from pipeline.export import INPUT, OUTPUTS
 from pipeline.provenance import code_revision, package_versions
 from pipeline.train import TrainingResult
+from pipeline.verdict import Verdict, first_refusal
 from pipeline.verify import LOGITS_TOLERANCE, PROBABILITIES_TOLERANCE, Verification
 from protos.artifact.v1 import manifest_pb2
-from protos.artifact.v1.manifest_pb2 import Manifest, Signature, Tensor, Verdict
+from protos.artifact.v1.manifest_pb2 import Manifest, Signature, Tensor
 
 BATCH = -1
 
@@ -23,14 +26,13 @@ def describe(
     summary: DataSummary,
     training: TrainingResult,
     validation: Evaluation,
-    test: Evaluation,
     verification: Verification,
 ) -> Manifest:
-    """All that the run knows of its candidate; publishing adds version, parent, files and time."""
+    """All that the run knows of its candidate before the gates decide."""
     manifest = Manifest(
         model_name=model_name,
         signature=_signature(summary, preset.network.classes),
-        labels=[str(label) for label in range(preset.network.classes)],
+        labels=dataset.labels,
         opset=verification.opset,
         ir_version=verification.ir_version,
         known_answers=manifest_pb2.KnownAnswers(
@@ -38,22 +40,31 @@ def describe(
             logits_tolerance=LOGITS_TOLERANCE,
             probabilities_tolerance=PROBABILITIES_TOLERANCE,
         ),
-        evaluation=_evaluation(test),
         validation=_evaluation(validation),
         data=_data(dataset, summary),
         seed=training.seed,
         device=training.device,
         code_revision=code_revision(),
         packages=package_versions(),
-        verdicts=[Verdict(gate="verify", passed=True, detail=verification.detail)],
     )
     json_format.ParseDict(preset.model_dump(mode="json"), manifest.config)
     return manifest
 
 
+def conclude(description: Manifest, verdicts: Sequence[Verdict], test: Evaluation) -> Manifest:
+    """What is published: what the gates said and the test images showed; publishing adds version, files and time."""
+    manifest = Manifest()
+    manifest.CopyFrom(description)
+    for verdict in verdicts:
+        manifest.verdicts.add(gate=verdict.gate, passed=verdict.passed, detail=verdict.detail)
+    manifest.forced = first_refusal(verdicts) is not None
+    manifest.evaluation.CopyFrom(_evaluation(test))
+    return manifest
+
+
 def _signature(summary: DataSummary, classes: int) -> Signature:
     return Signature(
-        inputs=[Tensor(name=INPUT, dtype="uint8", shape=[BATCH, summary.height, summary.width])],
+        inputs=[Tensor(name=INPUT, dtype="uint8", shape=[BATCH, *summary.image_shape])],
         outputs=[Tensor(name=name, dtype="float32", shape=[BATCH, classes]) for name in OUTPUTS],
     )
 
@@ -81,6 +92,6 @@ def _data(dataset: Dataset, summary: DataSummary) -> manifest_pb2.Data:
         test_count=summary.test_count,
         mean=summary.mean,
         std=summary.std,
-        means=[summary.mean],
-        stds=[summary.std],
+        means=summary.means,
+        stds=summary.stds,
     )

@@ -129,17 +129,21 @@ class ModelRepository:
         write_durably(replacement, to_json(current))
         replacement.replace(self.directory / CURRENT)
         sync_directory(self.directory)
-        self._append_history(event, current)
+        self._append_change(event, current)
         return current
+
+    def reject(self, reason: str, fingerprint: str) -> None:
+        """Write to HISTORY that a candidate was refused, and why; it got no number, and CURRENT stays as it is."""
+        self._append_history(HistoryEntry(event="reject", reason=reason, fingerprint=fingerprint))
 
     def _recover(self) -> None:
         """Undo what a killed writer began and finish what it had made visible."""
         shutil.rmtree(self.directory / STAGING, ignore_errors=True)
         self._truncate_torn_history()
         current, history = self.current(), self.history()
-        if current.generation > (history[-1].generation if history else 0):
+        if current.generation > max([0, *(entry.generation for entry in history)]):
             known = any(entry.version == current.version for entry in history)
-            self._append_history("promote" if known else "publish", current)
+            self._append_change("promote" if known else "publish", current)
 
     def _truncate_torn_history(self) -> None:
         path = self.directory / HISTORY
@@ -148,8 +152,12 @@ class ModelRepository:
         if whole != content:
             os.truncate(path, len(whole))
 
-    def _append_history(self, event: str, current: Current) -> None:
-        entry = HistoryEntry(event=event, version=current.version, generation=current.generation, sha256=current.sha256)
+    def _append_change(self, event: str, current: Current) -> None:
+        self._append_history(
+            HistoryEntry(event=event, version=current.version, generation=current.generation, sha256=current.sha256)
+        )
+
+    def _append_history(self, entry: HistoryEntry) -> None:
         entry.time.GetCurrentTime()
         with (self.directory / HISTORY).open("ab") as file:
             file.write(to_json(entry, indent=None))

@@ -1,21 +1,27 @@
-"""The run, as one sentence: fetch, check, train, evaluate, export, verify, publish."""
+"""The run, as one sentence: fetch, check, train, evaluate, export, verify, compare, rehearse, publish, confirm."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ParamSpec, Protocol, TypeVar
 
 from pipeline.check import check
+from pipeline.compare import compare
 from pipeline.config import load_preset
+from pipeline.confirm import confirm
 from pipeline.device import DeviceName, choose_device
 from pipeline.evaluate import Evaluation, evaluate
 from pipeline.export import export
 from pipeline.fetch import fetch
-from pipeline.manifest import describe
+from pipeline.gates import parity
+from pipeline.manifest import conclude, describe
 from pipeline.publish import Publication, publish
+from pipeline.rehearse import rehearse
+from pipeline.reject import reject
 from pipeline.repository import KNOWN_ANSWERS, MODEL
 from pipeline.train import Progress, TrainingResult, train
+from pipeline.verdict import Verdict, first_refusal
 from pipeline.verify import Verification, verify
 
 P = ParamSpec("P")
@@ -44,11 +50,15 @@ class Request:
     """The name of a preset, or the path of a TOML file."""
     device: DeviceName = "auto"
     dataset: Path | None = None
-    """A folder of IDX files; None for that of the preset."""
+    """A folder of IDX files or of pictures; None for that of the preset."""
     download: bool = False
     """Whether to try the network before the embedded copy."""
     cache: Path = Path("runs/data")
-    """Where downloads are kept."""
+    """Where downloads, and pictures that were read, are kept."""
+    force: bool = False
+    """Whether to publish what a gate refuses."""
+    confirm: str | None = None
+    """A server, HOST:PORT, that is to answer with what was published; None to ask nobody."""
 
 
 @dataclass(frozen=True)
@@ -59,32 +69,60 @@ class Outcome:
     """Where the data came from."""
     training: TrainingResult
     validation: Evaluation
-    test: Evaluation
     verification: Verification
-    publication: Publication
+    verdicts: tuple[Verdict, ...]
+    """What every gate said."""
+    test: Evaluation | None = None
+    """None where a gate refused the candidate: the test images are not read for it."""
+    publication: Publication | None = None
+    """None where a gate refused the candidate."""
+    confirmation: str | None = None
+    """What the server said that was asked; None where none was."""
+
+    @property
+    def refusal(self) -> Verdict | None:
+        """The gate that decided against the candidate; it is published all the same where force was asked for."""
+        return first_refusal(self.verdicts)
 
 
 def run(
     request: Request, step: Step = plain, *, on_progress: Callable[[Progress], None] = lambda _progress: None
 ) -> Outcome:
-    """Train, prove and publish a model; raises PipelineError at the first step that refuses."""
+    """Train, prove and publish a model; raises PipelineError at the first step that fails.
+
+    A candidate that a gate refuses is a finding, no failure: nothing is published, and the outcome says why.
+    """
     preset = load_preset(request.preset)
     device = choose_device(request.device)
     with TemporaryDirectory(prefix="digits-") as folder:
         candidate = Path(folder)
         checkpoint = candidate / "checkpoint.pt"
         dataset = step(fetch)(
-            request.dataset or preset.data.folder,
+            request.dataset or preset.dataset,
             validation_fraction=preset.data.validation_fraction,
+            test_fraction=preset.data.test_fraction,
             download=request.download,
             cache=request.cache,
         )
-        summary = step(check)(dataset, classes=preset.network.classes, size=preset.network.sizes[0])
+        summary = step(check)(
+            dataset,
+            classes=preset.network.classes,
+            size=preset.network.sizes[0],
+            channels=preset.network.features[0],
+        )
         training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
         validation = step(evaluate)(checkpoint, dataset, split="validation", device=device)
         model = step(export)(checkpoint, candidate / MODEL, size=summary.height)
         verification = step(verify)(model, checkpoint, dataset, known_answers=candidate / KNOWN_ANSWERS)
+        description = describe(request.model, preset, dataset, summary, training, validation, verification)
+        compared = step(compare)(request.repository, candidate, description, dataset, validation, preset.gates)
+        rehearsed = step(rehearse)(candidate, description, device=device)
+        verdicts = (*parity(verification), *compared, rehearsed)
+        outcome = Outcome(dataset.source, training, validation, verification, verdicts)
+        if outcome.refusal and not request.force:
+            step(reject)(request.repository, description, str(outcome.refusal))
+            return outcome
         test = step(evaluate)(checkpoint, dataset, split="test", device=device)  # read once, when all is decided
-        description = describe(request.model, preset, dataset, summary, training, validation, test, verification)
-        publication = step(publish)(request.repository, candidate, description)
-    return Outcome(dataset.source, training, validation, test, verification, publication)
+        publication = step(publish)(request.repository, candidate, conclude(description, verdicts, test))
+    said = step(confirm)(request.repository, request.model, request.confirm) if request.confirm else None
+    return replace(outcome, test=test, publication=publication, confirmation=said)

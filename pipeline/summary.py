@@ -1,17 +1,24 @@
 """What a run found and made, for a person, for Prefect and for a script."""
 
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
+from pipeline.evaluate import Evaluation
+from pipeline.gates import parity
 from pipeline.run import Outcome
+from pipeline.verdict import Verdict
 
 
 def verdict(outcome: Outcome) -> str:
     """Say in one line what became of the model."""
     publication = outcome.publication
+    if publication is None:
+        return f"Not promoted: {outcome.refusal}"
     if publication.is_new:
-        return f"published version {publication.version}"
+        forced = f", although {outcome.refusal.gate} refused it" if outcome.refusal else ""
+        return f"published version {publication.version}{forced}"
     if publication.current_version == publication.version:
         return f"nothing new: the same model is version {publication.version} already"
     return (
@@ -35,18 +42,26 @@ def markdown(outcome: Outcome) -> str:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """The summary as plain values for `--json`; accuracy and error rate in [0, 1]."""
-    publication, evaluation = outcome.publication, outcome.test
+    """The summary as plain values for `--json`; shares in [0, 1].
+
+    What a refused candidate has not got, a version and figures on the test images, is null.
+    """
+    publication, test = outcome.publication, outcome.test
     return {
-        "version": publication.version,
-        "is_new": publication.is_new,
-        "current_version": publication.current_version,
-        "path": str(publication.path),
-        "accuracy": evaluation.accuracy,
-        "error_rate": evaluation.error_rate,
-        "train_loss": evaluation.train_loss,
-        "test_loss": evaluation.loss,
+        "verdict": verdict(outcome),
+        "promoted": publication is not None,
+        "version": publication.version if publication else None,
+        "is_new": publication is not None and publication.is_new,
+        "current_version": publication.current_version if publication else None,
+        "path": str(publication.path) if publication else None,
+        "accuracy": test.accuracy if test else None,
+        "error_rate": test.error_rate if test else None,
+        "test_loss": test.loss if test else None,
+        "train_loss": outcome.validation.train_loss,
         "validation_accuracy": outcome.validation.accuracy,
+        "verdicts": [asdict(verdict) for verdict in outcome.verdicts],
+        "forced": publication is not None and outcome.refusal is not None,
+        "confirmation": outcome.confirmation,
         "training_s": outcome.training.duration_s,
         "device": outcome.training.device,
         "providers": list(outcome.verification.providers),
@@ -55,20 +70,32 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _rows(outcome: Outcome) -> list[tuple[str, str]]:
-    evaluation, training = outcome.test, outcome.training
-    worst = min(range(len(evaluation.class_accuracy)), key=evaluation.class_accuracy.__getitem__)
-    return [
-        ("accuracy", f"{100 * evaluation.accuracy:.2f} % of {evaluation.image_count} test images"),
-        (
-            "on validation images",
-            f"{100 * outcome.validation.accuracy:.2f} % of {outcome.validation.image_count}",
-        ),
-        ("error rate", f"{100 * evaluation.error_rate:.2f} %"),
-        ("hardest label", f"{worst}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
-        ("calibration error", f"{100 * evaluation.calibration_error:.2f} %"),
-        ("train loss, test loss", f"{evaluation.train_loss:.4f}, {evaluation.loss:.4f} nats"),
+    validation, training = outcome.validation, outcome.training
+    rows = [
+        *_quality(outcome.test or validation),
+        ("accuracy on validation images", f"{100 * validation.accuracy:.2f} % of {validation.image_count}"),
         ("trained", f"in {training.duration_s:.1f} s on {training.device}, seed {training.seed}"),
         ("data", outcome.source),
         ("verified", outcome.verification.detail),
-        ("version directory", str(outcome.publication.path)),
+        *((_mark(one), one.detail) for one in outcome.verdicts if one not in parity(outcome.verification)),
     ]
+    if outcome.publication:
+        rows.append(("version directory", str(outcome.publication.path)))
+    if outcome.confirmation:
+        rows.append(("confirmed", outcome.confirmation))
+    return rows
+
+
+def _quality(evaluation: Evaluation) -> list[tuple[str, str]]:
+    worst = min(range(len(evaluation.class_accuracy)), key=evaluation.class_accuracy.__getitem__)
+    return [
+        ("accuracy", f"{100 * evaluation.accuracy:.2f} % of {evaluation.image_count} {evaluation.split} images"),
+        ("error rate", f"{100 * evaluation.error_rate:.2f} %"),
+        ("hardest label", f"{worst}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
+        ("calibration error", f"{100 * evaluation.calibration_error:.2f} %"),
+        (f"train loss, {evaluation.split} loss", f"{evaluation.train_loss:.4f}, {evaluation.loss:.4f} nats"),
+    ]
+
+
+def _mark(verdict: Verdict) -> str:
+    return f"{'passed' if verdict.passed else 'REFUSED'}: {verdict.gate}"

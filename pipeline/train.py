@@ -90,7 +90,7 @@ def _initial_classifier(preset: Preset, summary: DataSummary, device: torch.devi
     """Draw the first weights on the CPU, alike for every device, and leave torch's global generators as they were."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(preset.training.seed)  # torch.manual_seed would seed CUDA too
-        classifier = build_classifier(preset.network, mean=summary.mean, std=summary.std)
+        classifier = build_classifier(preset.network, mean=summary.means, std=summary.stds)
     # Channels last makes an epoch on a CPU a quarter shorter (1.64 s to 1.23 s: n = 7, torch 2.14.1, two Xeon cores).
     return classifier.to(device).to(memory_format=torch.channels_last).train()
 

@@ -29,6 +29,7 @@ PROBABILITIES_TOLERANCE = 2e-5
 
 BATCH_SIZES = (1, 2, 3, 7, 64, 129, 1000)
 REFERENCE_COUNT = 16  # onnx.reference is thorough and slow
+COLOURS = 3  # the channels of a colour image
 KNOWN_ANSWERS = slice(0, 64)  # the extremes, and the first validation images
 
 Images = NDArray[np.uint8]
@@ -51,18 +52,42 @@ class Distance(NamedTuple):
     probabilities: float
 
 
+class Parity(NamedTuple):
+    """How far one implementation's answers are from PyTorch's, over all the batches in which it was asked."""
+
+    who: str  # an execution provider that really ran the model, or onnx.reference
+    image_count: int
+    batch_sizes: tuple[int, ...]
+    distance: Distance
+    is_batch_invariant: bool  # whether an image's answer has the same bits in every batch
+
+
 @dataclass(frozen=True)
 class Verification:
     """What the proof found."""
 
-    providers: tuple[str, ...]  # those that really ran the model
+    reference: Parity
+    parities: tuple[Parity, ...]  # one for each provider
     image_count: int
-    distance: Distance
-    is_batch_invariant: bool  # whether an image's answer has the same bits in every batch, on every provider
     known_answers: Path
     known_answer_count: int
     opset: int
     ir_version: int
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Those that really ran the model."""
+        return tuple(parity.who for parity in self.parities)
+
+    @property
+    def distance(self) -> Distance:
+        """The largest of all providers."""
+        return Distance(*map(max, zip(*(parity.distance for parity in self.parities), strict=True)))
+
+    @property
+    def is_batch_invariant(self) -> bool:
+        """Whether an image's answer has the same bits in every batch, on every provider."""
+        return all(parity.is_batch_invariant for parity in self.parities)
 
     @property
     def detail(self) -> str:
@@ -84,26 +109,32 @@ def verify(model: Path, checkpoint: Path, dataset: Dataset, *, known_answers: Pa
     graph = _check_file(model)
     images = np.concatenate([_extremes(graph), load_split(dataset, "validation", torch.device("cpu")).images.numpy()])
     expected = _ask_pytorch(checkpoint, images)
-    few = slice(0, REFERENCE_COUNT)
-    _compare("onnx.reference", _ask_reference(graph, images[few]), Answers(*(answers[few] for answers in expected)))
-    distances: list[Distance] = []
-    is_batch_invariant = True
-    runs = _runs(model)
-    for provider, run in runs.items():
-        batched = {size: _in_batches(run, images, size) for size in BATCH_SIZES}
-        distances += [_compare(f"{provider}, batches of {size}", came, expected) for size, came in batched.items()]
-        is_batch_invariant &= len({came.logits.tobytes() for came in batched.values()}) == 1
+    parities = tuple(_prove(provider, run, images, expected) for provider, run in _runs(model).items())
     _write_known_answers(known_answers, images, expected)
     return Verification(
-        providers=tuple(runs),
+        reference=_prove_reference(graph, images, expected),
+        parities=parities,
         image_count=len(images),
-        distance=Distance(*map(max, zip(*distances, strict=True))),
-        is_batch_invariant=is_batch_invariant,
         known_answers=known_answers,
         known_answer_count=len(images[KNOWN_ANSWERS]),
         opset=graph.opset_import[0].version,
         ir_version=graph.ir_version,
     )
+
+
+def _prove(provider: str, run: Run, images: Images, expected: Answers) -> Parity:
+    batched = {size: _in_batches(run, images, size) for size in BATCH_SIZES}
+    distances = [_compare(f"{provider}, batches of {size}", came, expected) for size, came in batched.items()]
+    is_batch_invariant = len({came.logits.tobytes() for came in batched.values()}) == 1
+    distance = Distance(*map(max, zip(*distances, strict=True)))
+    return Parity(provider, len(images), BATCH_SIZES, distance, is_batch_invariant)
+
+
+def _prove_reference(graph: onnx.ModelProto, images: Images, expected: Answers) -> Parity:
+    few = images[:REFERENCE_COUNT]
+    answers = _ask_reference(graph, few)
+    distance = _compare("onnx.reference", answers, Answers(*(part[:REFERENCE_COUNT] for part in expected)))
+    return Parity("onnx.reference", len(few), (len(few),), distance, is_batch_invariant=True)
 
 
 def _check_file(path: Path) -> onnx.ModelProto:
@@ -131,12 +162,13 @@ def _check_signature(path: Path, graph: onnx.GraphProto) -> None:
         names == [INPUT, *OUTPUTS]
         and types == ["UINT8", "FLOAT", "FLOAT"]
         and all(shape[0] == "batch" for shape in shapes)
-        and [len(shape) for shape in shapes] == [3, 2, 2]
+        and (len(shapes[0]) == 3 or shapes[0][3:] == [COLOURS])
+        and [len(shape) for shape in shapes[1:]] == [2, 2]
     )
     if not is_expected:
         raise VerificationError(
-            f"{path}: signature is {came}; expected images uint8[batch, height, width], "
-            "logits and probabilities float32[batch, classes]"
+            f"{path}: signature is {came}; expected images uint8[batch, height, width] or "
+            f"uint8[batch, height, width, {COLOURS}], logits and probabilities float32[batch, classes]"
         )
 
 
@@ -147,8 +179,9 @@ def _describe(value: onnx.ValueInfoProto) -> tuple[str, str, list[str | int]]:
 
 
 def _extremes(model: onnx.ModelProto) -> Images:
-    """Images that no data set holds: empty, full, chequered, one pixel, a ramp, noise."""
-    height, width = (dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim[1:])
+    """Images that no data set holds: empty, full, chequered, one pixel, a ramp, noise; in colour in each ink too."""
+    dimensions = model.graph.input[0].type.tensor_type.shape.dim[1:]
+    height, width, *colours = (dimension.dim_value for dimension in dimensions)
     rows, columns = np.indices((height, width))
     one_pixel = np.zeros((height, width))
     one_pixel[height // 2, width // 2] = 255
@@ -160,7 +193,15 @@ def _extremes(model: onnx.ModelProto) -> Images:
         255 * columns // max(1, width - 1),
         *np.random.default_rng(0).integers(0, 256, (3, height, width)),
     ]
-    return np.stack(pictures).astype(np.uint8)
+    extremes = np.stack(pictures).astype(np.uint8)
+    return _coloured(extremes) if colours else extremes
+
+
+def _coloured(grey: Images) -> Images:
+    """Each picture in white, red, green and blue, and noise in which every channel is another."""
+    noise = np.random.default_rng(1).integers(0, 256, (1, *grey.shape[1:], COLOURS), np.uint8)
+    inks = np.concatenate([np.ones((1, COLOURS), np.uint8), np.eye(COLOURS, dtype=np.uint8)])
+    return np.concatenate([noise, *(grey[..., np.newaxis] * ink for ink in inks)])
 
 
 @torch.no_grad()

@@ -37,8 +37,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser(
         "classify",
         help="have PNG or IDX files classified by a server",
-        description="Send images to a server and print the digit and the confidence for each. PNG files must have the "
-        "model's size, light ink on a dark ground; IDX files (.gz or not) hold many images.",
+        description="Send images to a server and print the label and the confidence for each. PNG files must have the "
+        "model's size, as the pictures that it learnt from (for MNIST light ink on a dark ground); IDX files (.gz or "
+        "not) hold many images.",
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a PNG file or an IDX file of images")
     parser.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="default: %(default)s")

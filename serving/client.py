@@ -67,6 +67,8 @@ class Model:
     provider: str
     image_height: int
     image_width: int
+    image_channels: int
+    """1 for grey; 3 for red, green, blue."""
     labels: tuple[str, ...]
     max_image_count: int
     accuracy: float
@@ -89,8 +91,10 @@ class DigitClient:
     def classify(
         self, images: ArrayLike, *, model_version: int | None = None, timeout_s: float | None = None
     ) -> Classifications:
-        """Classify uint8 images (image, row, column), or one image (row, column); 0 is background, 255 ink.
+        """Classify uint8 images, (image, row, column) or (image, row, column, 3), or one grey image (row, column).
 
+        0 is background, 255 ink; three bytes a pixel are red, green, blue. One colour image is a batch of one,
+        `image[np.newaxis]`: with three dimensions it would be read as grey images.
         `model_version` names a version that the server has loaded; None takes the current one.
         """
         request = _pixels_request(images, model_version)
@@ -147,8 +151,10 @@ class AsyncDigitClient:
     async def classify(
         self, images: ArrayLike, *, model_version: int | None = None, timeout_s: float | None = None
     ) -> Classifications:
-        """Classify uint8 images (image, row, column), or one image (row, column); 0 is background, 255 ink.
+        """Classify uint8 images, (image, row, column) or (image, row, column, 3), or one grey image (row, column).
 
+        0 is background, 255 ink; three bytes a pixel are red, green, blue. One colour image is a batch of one,
+        `image[np.newaxis]`: with three dimensions it would be read as grey images.
         `model_version` names a version that the server has loaded; None takes the current one.
         """
         request = _pixels_request(images, model_version)
@@ -201,9 +207,11 @@ def _method(channel: Any, name: str, request: type[Request], response: type[Resp
 
 def _pixels_request(images: ArrayLike, model_version: int | None) -> ClassifyRequest:
     pixels = np.asarray(images)
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
+    is_colour = pixels.ndim == 4 and pixels.shape[3] == 3
+    if pixels.dtype != np.uint8 or not (is_colour or pixels.ndim in (2, 3)):
         raise ValueError(
-            f"images: came {pixels.dtype} of shape {pixels.shape}, expected uint8 (image, row, column), [0, 255]"
+            f"images: came {pixels.dtype} of shape {pixels.shape}, expected uint8 (image, row, column), or "
+            "(image, row, column, 3) for colour, [0, 255]"
         )
     image_count = 1 if pixels.ndim == 2 else len(pixels)
     return ClassifyRequest(image_count=image_count, pixels=pixels.tobytes(), model_version=model_version)
@@ -227,6 +235,7 @@ def _model(response: GetModelResponse) -> Model:
         provider=response.provider,
         image_height=response.image_height,
         image_width=response.image_width,
+        image_channels=response.image_channels or 1,  # a server older than this field knows grey only
         labels=tuple(response.labels),
         max_image_count=response.max_image_count,
         accuracy=response.accuracy,

@@ -1,5 +1,6 @@
 """digits.v1.DigitService: convert, call, convert."""
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -57,14 +58,14 @@ class DigitService:
             model_version=session.manifest.version,
             provider=session.provider,
         )
-        call.trailers.append((TIMING, _describe(timing, call)))
+        _add_timing(call, timing)
         return response
 
     async def get_model(self, request: GetModelRequest, _call: Call) -> GetModelResponse:
         """Describe the model version that answers now, or the one that the request names."""
         loaded = self._repository.find(request.model_version)
         manifest = loaded.session.manifest
-        height, width = loaded.session.image_shape
+        height, width, *colours = loaded.session.image_shape
         since = Timestamp()
         since.FromMilliseconds(round(loaded.loaded_s * 1000))
         return GetModelResponse(
@@ -74,6 +75,7 @@ class DigitService:
             provider=loaded.session.provider,
             image_height=height,
             image_width=width,
+            image_channels=math.prod(colours),
             labels=manifest.labels,
             max_image_count=self._limit(loaded.session),
             accuracy=manifest.evaluation.accuracy,
@@ -85,7 +87,6 @@ class DigitService:
 
     async def _images(self, request: ClassifyRequest, session: Session) -> Images:
         """The images of a request, checked against the model that answers now; raises InvalidRequestError."""
-        height, width = session.image_shape
         image_count = _image_count(request)
         limit = self._limit(session)
         if not 1 <= image_count <= limit:
@@ -95,13 +96,13 @@ class DigitService:
                 metadata={"image_count": image_count, "max_image_count": limit},
             )
         if request.encoded_images:
-            return await self._decoder.decode(request.encoded_images, height=height, width=width)
-        return from_pixels(request.pixels, image_count, height=height, width=width)
+            return await self._decoder.decode(request.encoded_images, session.image_shape)
+        return from_pixels(request.pixels, image_count, session.image_shape)
 
     def _limit(self, session: Session) -> int:
         """How many images one call may hold: what is set, and what fits into a message."""
-        height, width = session.image_shape
-        return max(1, min(self._max_image_count, (self._max_message_bytes - ENVELOPE_BYTES) // (height * width)))
+        image_bytes = math.prod(session.image_shape)
+        return max(1, min(self._max_image_count, (self._max_message_bytes - ENVELOPE_BYTES) // image_bytes))
 
 
 def _image_count(request: ClassifyRequest) -> int:
@@ -123,11 +124,12 @@ def _refusal(refusal: Refusal | None) -> digits_pb2.Refusal | None:
     return digits_pb2.Refusal(model_version=refusal.version, generation=refusal.generation, reason=refusal.reason)
 
 
-def _describe(timing: Timing, call: Call) -> str:
+def _add_timing(call: Call, timing: Timing) -> None:
     """Where the time of a call went; queue, batch and compute together are the time since it arrived."""
     queue_us, compute_us = int(1e6 * timing.queue_s), int(1e6 * timing.compute_s)
     batch_us = int(1e6 * (time.monotonic() - call.arrived)) - queue_us - compute_us
-    return (
+    text = (
         f"queue_us={queue_us} batch_us={batch_us} compute_us={compute_us} "
         f"batch_images={timing.batch_images} dispatch={timing.dispatch}"
     )
+    call.trailers.append((TIMING, text))

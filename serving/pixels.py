@@ -1,9 +1,9 @@
-"""From the bytes of a request to images: uint8 (image, row, column), 0 is background."""
+"""From the bytes of a request to images: uint8 (image, row, column) or (image, row, column, 3), 0 is background."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -13,21 +13,25 @@ from PIL.PngImagePlugin import PngImageFile
 from serving.errors import InvalidRequestError, OverloadedError
 
 Images = NDArray[np.uint8]
-"""Images: uint8 (image, row, column), [0, 255]."""
+"""Images: uint8 (image, row, column), or (image, row, column, 3) of red, green, blue; [0, 255]."""
+
+ImageShape = tuple[int, ...]
+"""Of one image: (height, width), or (height, width, 3)."""
 
 FULL_RETRY_S = 0.1
 
 
-def from_pixels(pixels: bytes, image_count: int, *, height: int, width: int) -> Images:
+def from_pixels(pixels: bytes, image_count: int, shape: ImageShape) -> Images:
     """View `pixels` as images without a copy; raises InvalidRequestError when the length does not fit."""
-    expected = image_count * height * width
+    expected = image_count * math.prod(shape)
     if len(pixels) != expected:
         raise InvalidRequestError(
-            f"pixels: came {len(pixels)} bytes, expected {expected}: {image_count} images of {height} x {width} bytes",
+            f"pixels: came {len(pixels)} bytes, expected {expected}: {image_count} images of "
+            f"{' x '.join(map(str, shape))} bytes",
             field="pixels",
             metadata={"came_bytes": len(pixels), "expected_bytes": expected},
         )
-    return np.frombuffer(pixels, np.uint8).reshape(image_count, height, width)
+    return np.frombuffer(pixels, np.uint8).reshape(image_count, *shape)
 
 
 class PngDecoder:
@@ -38,7 +42,7 @@ class PngDecoder:
         self._max_queue_images = max_queue_images
         self._queued_images = 0
 
-    async def decode(self, files: Sequence[bytes], *, height: int, width: int) -> Images:
+    async def decode(self, files: Sequence[bytes], shape: ImageShape) -> Images:
         """Decode the files; raises OverloadedError at once when too many wait, and what `from_png` raises."""
         if self._queued_images + len(files) > self._max_queue_images:
             raise OverloadedError(
@@ -47,8 +51,7 @@ class PngDecoder:
             )
         self._queued_images += len(files)
         try:
-            decode = partial(from_png, files, height=height, width=width)
-            return await asyncio.get_running_loop().run_in_executor(self._pool, decode)
+            return await asyncio.get_running_loop().run_in_executor(self._pool, from_png, files, shape)
         finally:
             self._queued_images -= len(files)
 
@@ -57,20 +60,24 @@ class PngDecoder:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def from_png(files: Sequence[bytes], *, height: int, width: int) -> Images:
-    """Decode PNG files; raises InvalidRequestError naming the first that is none or has another size."""
-    images = np.empty((len(files), height, width), np.uint8)
+def from_png(files: Sequence[bytes], shape: ImageShape) -> Images:
+    """Decode PNG files; raises InvalidRequestError naming the first that is none or has another size.
+
+    Colour becomes grey where the model takes grey, and grey becomes colour where it takes colour.
+    """
+    images = np.empty((len(files), *shape), np.uint8)
     for index, file in enumerate(files):
-        images[index] = _decode(file, f"encoded_images[{index}]", (width, height))
+        images[index] = _decode(file, f"encoded_images[{index}]", shape)
     return images
 
 
-def _decode(file: bytes, name: str, size: tuple[int, int]) -> Images:
+def _decode(file: bytes, name: str, shape: ImageShape) -> Images:
+    height, width, *colours = shape
     try:
         # Only the header is read here: a decompression bomb is refused by its size, before anything is inflated.
         with PngImageFile(BytesIO(file)) as image:
-            _check(image, name, size)
-            return np.asarray(image.convert("L"))
+            _check(image, name, (width, height))
+            return np.asarray(image.convert("RGB" if colours else "L"))
     except InvalidRequestError:
         raise
     except Exception as error:  # Pillow raises nearly anything on a broken file: IndexError, struct.error, SyntaxError
@@ -80,7 +87,7 @@ def _decode(file: bytes, name: str, size: tuple[int, int]) -> Images:
 
 
 def _check(image: PngImageFile, name: str, size: tuple[int, int]) -> None:
-    """Refuse another size, and what would lose its meaning as eight bits of grey."""
+    """Refuse another size, and what would lose its meaning as eight bits a channel."""
     if image.size != size:
         came, expected = (f"{width} x {height}" for width, height in (image.size, size))
         raise InvalidRequestError(
@@ -88,7 +95,9 @@ def _check(image: PngImageFile, name: str, size: tuple[int, int]) -> None:
             field=name,
             metadata={"came": came, "expected": expected},
         )
-    if image.mode.startswith(("I", "F")):
+    if ";16" in str(image.tile):  # Pillow itself cuts the colours of such a file to 8 bits, and says nothing
         raise InvalidRequestError(f"{name}: came more than 8 bits a channel, expected 8: convert it first", field=name)
+    if getattr(image, "is_animated", False):
+        raise InvalidRequestError(f"{name}: came an animation, expected one picture: save a frame of it", field=name)
     if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
         raise InvalidRequestError(f"{name}: came transparent pixels, expected none: flatten it first", field=name)

@@ -78,7 +78,7 @@ class Session:
         self._check_signature()
 
     def run(self, images: Images) -> Answers:
-        """Classify images, uint8 (image, row, column) of this version's size."""
+        """Classify images, uint8 (image, *image_shape)."""
         logits, probabilities = self._runtime.run(["logits", "probabilities"], {"images": images})
         return Answers(logits, probabilities)
 

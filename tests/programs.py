@@ -45,9 +45,11 @@ def run_program(*arguments: str | Path, **environment: str) -> "subprocess.Compl
 
 
 @contextmanager
-def server_process(repository: Path, log: Path, *arguments: str, **environment: str) -> Iterator[ServerProcess]:
+def server_process(
+    repository: Path, log: Path, *arguments: str, program: str = "serving", **environment: str
+) -> Iterator[ServerProcess]:
     """A server on a free port; killed at the end if the test has not stopped it."""
-    command = [sys.executable, "-m", "serving", "serve", "--json", "--port", "0", "--repository", str(repository)]
+    command = [sys.executable, "-m", program, "serve", "--json", "--port", "0", "--repository", str(repository)]
     with (
         log.open("w") as stderr,
         subprocess.Popen(

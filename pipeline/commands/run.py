@@ -22,13 +22,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser(
         "run",
         help="run the flow once",
-        description="Run the flow once: fetch, check, train, evaluate, export, verify, publish.",
+        description="Run the flow once: fetch, check, train, evaluate, export, verify, compare, rehearse, publish, "
+        "confirm. A candidate that a gate refuses is not published, and that is exit code 0 too: the verdict says why.",
     )
     add_repository(parser)
     presets = f"{', '.join(preset_names())}, or the path of a TOML file"
     devices = get_args(DeviceName)
-    kept = "where downloads are kept"
-    dataset = "a folder of IDX files in the layout of MNIST, instead of MNIST"
+    kept = "where downloads, and pictures that were read, are kept"
+    dataset = "a folder of pictures, one directory a class, or of IDX files as MNIST's, instead of MNIST (docs/data.md)"
     default = Request()
     parser.add_argument("--preset", default=default.preset, help=f"{presets} (default: %(default)s)")
     parser.add_argument(
@@ -38,6 +39,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("--download", action="store_true", help="try MNIST's mirrors before the embedded copy")
     parser.add_argument(
         "--cache", type=Path, default=default.cache, metavar="PATH", help=f"{kept} (default: %(default)s)"
+    )
+    parser.add_argument("--force", action="store_true", help="publish what a gate refuses, too; the manifest says so")
+    parser.add_argument(
+        "--confirm", metavar="HOST:PORT", help="a server to wait for until it answers with what was published"
     )
     parser.add_argument("--no-prefect", action="store_true", help="run the same steps without Prefect")
     parser.set_defaults(run=_run)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from protos.artifact.v1.manifest_pb2 import Current, HistoryEntry, Manifest, Tensor
 from serving.errors import HistoryError, VersionRefusedError
-from serving.pixels import Images
+from serving.pixels import Images, ImageShape
 
 CURRENT = "CURRENT"
 HISTORY = "HISTORY.jsonl"
@@ -26,6 +26,8 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 KNOWN_ANSWERS = "known_answers.npz"
 SCHEMA = "artifact/v1"
+COLOURS = 3
+"""The bytes of a pixel where a model takes red, green and blue."""
 
 M = TypeVar("M", bound=Message)
 
@@ -35,7 +37,7 @@ class KnownAnswers:
     """Images and the answers that PyTorch gave."""
 
     images: Images
-    """uint8 (image, row, column)"""
+    """uint8 (image, row, column), or (image, row, column, 3)"""
     logits: NDArray[np.float32]
     """float32 (image, class)"""
     probabilities: NDArray[np.float32]
@@ -52,10 +54,9 @@ class Version:
     known_answers: KnownAnswers
 
     @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width of an image, in pixels."""
-        _, height, width = self.manifest.signature.inputs[0].shape
-        return height, width
+    def image_shape(self) -> ImageShape:
+        """Height and width of an image, in pixels, and 3 where the model takes colours."""
+        return _image_shape(self.manifest)
 
 
 def parse_current(content: bytes) -> Current:
@@ -132,18 +133,16 @@ def _check_manifest(manifest: Manifest, version: int) -> None:
         raise VersionRefusedError(f"{MANIFEST}: is of version {manifest.version}, expected {version}")
     classes = len(manifest.labels)
     came = [_describe(tensor) for tensor in (*manifest.signature.inputs, *manifest.signature.outputs)]
-    expected = [
-        "images: uint8[-1, height, width]",
-        f"logits: float32[-1, {classes}]",
-        f"probabilities: float32[-1, {classes}]",
-    ]
-    size = manifest.signature.inputs[0].shape[1:] if manifest.signature.inputs else []
-    if (
-        len(size) != 2
-        or min(size) < 1
-        or came != [expected[0].replace("height, width", f"{size[0]}, {size[1]}"), *expected[1:]]
-    ):
-        raise VersionRefusedError(f"{MANIFEST}: signature is {'; '.join(came)}, expected {'; '.join(expected)}")
+    outputs = [f"{name}: float32[-1, {classes}]" for name in ("logits", "probabilities")]
+    shape = _image_shape(manifest) if manifest.signature.inputs else ()
+    images = f"images: uint8{[-1, *shape]}"
+    if len(shape) not in (2, 3) or min(shape) < 1 or shape[2:] not in ((), (COLOURS,)) or came != [images, *outputs]:
+        expected = "; ".join([f"images: uint8[-1, height, width] or uint8[-1, height, width, {COLOURS}]", *outputs])
+        raise VersionRefusedError(f"{MANIFEST}: signature is {'; '.join(came)}, expected {expected}")
+
+
+def _image_shape(manifest: Manifest) -> ImageShape:
+    return tuple(manifest.signature.inputs[0].shape[1:])
 
 
 def _describe(tensor: Tensor) -> str:
@@ -160,9 +159,8 @@ def _parse_known_answers(content: bytes) -> KnownAnswers:
 
 def _check_known_answers(known: KnownAnswers, manifest: Manifest) -> None:
     count = manifest.known_answers.image_count
-    height, width = manifest.signature.inputs[0].shape[1:]
     classes = len(manifest.labels)
     came = (known.images.shape, known.logits.shape, known.probabilities.shape)
-    expected = ((count, height, width), (count, classes), (count, classes))
+    expected = ((count, *_image_shape(manifest)), (count, classes), (count, classes))
     if count < 1 or came != expected or known.images.dtype != np.uint8:
         raise VersionRefusedError(f"{KNOWN_ANSWERS}: shapes are {came}, expected {expected} with at least one image")

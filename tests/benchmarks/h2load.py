@@ -45,6 +45,8 @@ class Measured:
     calls_per_s: float
     p50_ms: float
     p99_ms: float
+    call_count: int
+    """All calls, those of the warm-up too: what a server's own costs are divided by."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,14 @@ def measure(port: int, protocol: Protocol, load: Load, images: Images, *, durati
     images = images[: load.image_count]
     clients = load.connections if protocol.is_grpc else load.callers
     options = (f"--clients={clients}", f"--max-concurrent-streams={load.callers // clients}")
-    _run(port, protocol, images, *options, f"--duration={WARM_UP}")
+    warm_up = _run(port, protocol, images, *options, f"--duration={WARM_UP}")
     run = _run(port, protocol, images, *options, f"--duration={duration_s}")
     refused_count = run.refused_count(_answer_bytes(port, protocol, images))
     if refused_count > 0.05 * run.call_count or not run.call_count:
         raise RuntimeError(f"port {port}, {load}: {run.call_count} calls ended, {refused_count} of them refused")
     p50, p99 = np.percentile(run.duration_us, [50, 99]) / 1000
-    return Measured(run.calls_per_s, float(p50), float(p99))
+    call_count = warm_up.call_count + run.call_count + 1
+    return Measured(run.calls_per_s, float(p50), float(p99), call_count)
 
 
 def measure_paced(port: int, protocol: Protocol, images: Images, *, calls_per_s: float, duration_s: int) -> Paced:

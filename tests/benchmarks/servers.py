@@ -37,6 +37,7 @@ class Running:
     """A server that listens; peers are stopped while another is measured, since some of them poll when idle."""
 
     port: int
+    pid: int
     process_group: int | None = None
 
     @contextmanager
@@ -70,12 +71,13 @@ class Server:
 
 
 @contextmanager
-def _ours(*arguments: str) -> Iterator[Running]:
+def _ours(*arguments: str, program: str = "serving") -> Iterator[Running]:
     with TemporaryDirectory() as folder:
         publisher = Publisher(Path(folder) / "repository")
         publisher.publish(1)
-        with server_process(publisher.root, Path(folder) / "log", "--provider", "cpu", *arguments) as server:
-            yield Running(int(server.address.rsplit(":", 1)[1]))
+        log = Path(folder) / "log"
+        with server_process(publisher.root, log, "--provider", "cpu", *arguments, program=program) as server:
+            yield Running(int(server.address.rsplit(":", 1)[1]), server.process.pid)
 
 
 @contextmanager
@@ -83,7 +85,7 @@ def _plain(kind: str) -> Iterator[Running]:
     command = [sys.executable, "-m", "tests.benchmarks.plain_server", kind, str(MODEL)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
-            yield Running(int(process.stdout.readline() if process.stdout else ""))
+            yield Running(int(process.stdout.readline() if process.stdout else ""), process.pid)
         finally:
             process.kill()
 
@@ -101,7 +103,7 @@ def _peer(peer: str, protocol: Protocol, *options: str) -> Iterator[Running]:
                 command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
             ) as process,
         ):
-            running = Running(port, process.pid)
+            running = Running(port, process.pid, process_group=process.pid)
             try:
                 _wait_for_answer(process, protocol, port, Path(log.name))
                 yield running
@@ -191,6 +193,12 @@ def _of_peer(name: str, about: str, protocol: Protocol, *options: str) -> Server
 
 OURS = "ours"
 PLAIN = ("plain-asyncio", "plain-threads")
+WITHOUT_TRAILER = Server(
+    "ours-without-trailer",
+    "the same, but says nothing of a call's time",
+    DIGITS,
+    partial(_ours, program="tests.benchmarks.without_trailer"),
+)
 SERVERS = (
     Server(OURS, "python -m serving serve, with its defaults", DIGITS, _ours),
     Server("ours-2-workers", "the same with --workers 2", DIGITS, partial(_ours, "--workers", "2")),

@@ -25,7 +25,7 @@ def closed_loop(results: Results, alone: Mapping[Load, float], loads: Sequence[L
     """A row a server: medians of calls a second, and of latencies."""
     rows = [[name, *(_cell(rounds.get(load)) for load in loads)] for name, rounds in results.items()]
     rows.append(["onnxruntime alone, one thread", *(f"{alone[load]:,.0f}" for load in loads)])
-    return _table(["calls/s (p50, p99 ms)", *map(str, loads)], rows)
+    return markdown(["calls/s (p50, p99 ms)", *map(str, loads)], rows)
 
 
 def ratios(results: Results, ours: str, loads: Sequence[Load]) -> str:
@@ -38,7 +38,7 @@ def ratios(results: Results, ours: str, loads: Sequence[Load]) -> str:
         for name, rounds in results.items()
         if name != ours
     ]
-    return _table([f"{ours} : other", *map(str, loads)], rows)
+    return markdown([f"{ours} : other", *map(str, loads)], rows)
 
 
 def open_loop(paced: Iterable[tuple[str, float, Paced]]) -> str:
@@ -54,7 +54,7 @@ def open_loop(paced: Iterable[tuple[str, float, Paced]]) -> str:
         ]
         for name, share, one in paced
     ]
-    return _table(head, rows)
+    return markdown(head, rows)
 
 
 def machine() -> str:
@@ -65,13 +65,14 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({cpu}) shared with the client; {versions}"
 
 
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 def _cell(rounds: Sequence[Measured] | None) -> str:
     if not rounds:
         return NONE
     p50, p99 = (statistics.median(getattr(one, name) for one in rounds) for name in ("p50_ms", "p99_ms"))
     return f"{rate(rounds):,.0f} ({p50:.2f}, {p99:.2f})"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

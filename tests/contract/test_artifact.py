@@ -14,6 +14,7 @@ from pipeline.dataset import FILE_NAMES, LABELS, Dataset, read_file
 from pipeline.run import Outcome, Request, run
 from serving.session import CPU, Session
 from serving.versions.manifest import parse_current, read_version
+from tests.outcomes import published, tested
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import write_preset
 from tests.programs import ROOT
@@ -38,7 +39,7 @@ def keys(value: Any) -> Any:
 
 def test_serving_loads_what_the_pipeline_published(outcome: Outcome) -> None:
     """Hashes, signature and known answers hold on the other side of the contract."""
-    model = outcome.publication.path.parent
+    model = published(outcome).path.parent
     version = read_version(model, parse_current((model / "CURRENT").read_bytes()))
     Session(version, provider=CPU, threads=1).check_known_answers(version.known_answers)
 
@@ -54,17 +55,17 @@ def test_both_sides_use_the_same_names() -> None:
 def test_the_copies_that_servings_tests_serve_are_like_todays(outcome: Outcome, version: str) -> None:
     """Same files, same fields: else `python -m tests.serving.make_versions` makes them anew."""
     copy = COPIES / version
-    assert {path.name for path in copy.iterdir()} == {path.name for path in outcome.publication.path.iterdir()}
-    theirs, ours = (json.loads((path / "manifest.json").read_text()) for path in (copy, outcome.publication.path))
+    assert {path.name for path in copy.iterdir()} == {path.name for path in published(outcome).path.iterdir()}
+    theirs, ours = (json.loads((path / "manifest.json").read_text()) for path in (copy, published(outcome).path))
     assert keys(theirs) == keys(ours)
 
 
 def test_the_manifest_tells_how_the_version_came_to_be(outcome: Outcome) -> None:
     """Config, data, code, packages, quality and the verdicts of the gates."""
-    manifest = json.loads((outcome.publication.path / "manifest.json").read_text())
+    manifest = json.loads((published(outcome).path / "manifest.json").read_text())
     assert manifest["schema"] == "artifact/v1"
     assert manifest["config"]["training"]["epochs"] == 1
-    assert manifest["evaluation"]["accuracy"] == outcome.test.accuracy
+    assert manifest["evaluation"]["accuracy"] == tested(outcome).accuracy
     assert manifest["validation"]["accuracy"] == outcome.validation.accuracy
     assert manifest["data"]["train_count"] + manifest["data"]["validation_count"] == 4000
     assert len(manifest["data"]["payload_sha256"]) == 4
@@ -75,7 +76,7 @@ def test_the_manifest_tells_how_the_version_came_to_be(outcome: Outcome) -> None
 
 def test_triton_would_find_the_model_where_it_looks(outcome: Outcome) -> None:
     """`<repository>/<model>/<version>/model.onnx`, numbers for versions, hidden names for the rest."""
-    path = outcome.publication.path
+    path = published(outcome).path
     assert (path / "model.onnx").is_file()
     assert (path.name, path.parent.name) == ("1", "digits")
 
@@ -88,6 +89,6 @@ def test_a_small_data_set_makes_a_version_that_serving_loads(small_dataset: Data
     few = {name: array[:400] if name.startswith("train") else array[kept] for name, array in arrays.items()}
     folder = write_folder(tmp_path / "data", few)
     outcome = run(Request(repository=tmp_path / "repository", device="cpu", dataset=folder))
-    model = outcome.publication.path.parent
+    model = published(outcome).path.parent
     version = read_version(model, parse_current((model / "CURRENT").read_bytes()))
     Session(version, provider=CPU, threads=1).check_known_answers(version.known_answers)

@@ -13,6 +13,7 @@ from prefect.testing.utilities import prefect_test_harness
 from pipeline.errors import DataError, FetchError, PipelineError
 from pipeline.flow import RETRIES, as_task, digits
 from pipeline.run import Outcome
+from tests.outcomes import published, tested
 from tests.pipeline.presets import write_preset
 
 pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
@@ -49,12 +50,12 @@ def test_the_flow_completes_and_publishes(finished: State[Outcome]) -> None:
     """The result is the outcome, and the version directory is there."""
     assert finished.is_completed()
     outcome = finished.result()
-    assert outcome.publication.is_new
-    assert (outcome.publication.path / "model.onnx").is_file()
+    assert published(outcome).is_new
+    assert (published(outcome).path / "model.onnx").is_file()
 
 
 def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
-    """Fetch, check, train, evaluate, export, verify, publish: in this order, all completed."""
+    """Fetch, check, train, evaluate, export, verify, compare, rehearse, publish: in this order, all completed."""
     runs = task_runs(finished)
     assert [run.name for run in runs] == [
         "fetch",
@@ -63,6 +64,8 @@ def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
         "evaluate",
         "export",
         "verify",
+        "compare",
+        "rehearse",
         "evaluate",
         "publish",
     ]
@@ -82,8 +85,8 @@ def test_the_result_is_an_artifact(finished: State[Outcome]) -> None:
     outcome = finished.result()
     with get_client(sync_client=True) as client:
         artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert f"{100 * outcome.test.accuracy:.2f} %" in str(artifacts["run"].data)
-    assert outcome.publication.path.as_uri() in str(artifacts["version-directory"].data)
+    assert f"{100 * tested(outcome).accuracy:.2f} %" in str(artifacts["run"].data)
+    assert published(outcome).path.as_uri() in str(artifacts["version-directory"].data)
 
 
 @pytest.mark.parametrize(
@@ -114,3 +117,37 @@ def test_a_step_that_refuses_fails_the_flow_with_its_reason(tmp_path: Path) -> N
     with pytest.raises(DataError, match="train-images-idx3-ubyte"):
         state.result()
     assert not (tmp_path / "repository").exists()
+
+
+def test_a_refused_candidate_completes_the_flow_as_not_promoted(small_folder: Path, tmp_path: Path) -> None:
+    """Completed, for nothing failed; named so that a person sees it in a list, with the reason as its message."""
+    preset = write_preset(tmp_path / "short.toml", epochs="1", floor="1.0")
+    state: State[Outcome] = digits(
+        repository=tmp_path / "repository", preset=str(preset), device="cpu", dataset=small_folder, return_state=True
+    )
+    assert state.is_completed()
+    assert state.name == "Not promoted"
+    assert state.message is not None
+    assert state.message.startswith("floor: ")
+    outcome = state.result()
+    assert outcome.publication is None
+    assert outcome.refusal is not None
+    assert [run.name for run in task_runs(state)][-2:] == ["rehearse", "reject"]
+    run_id = state.state_details.flow_run_id
+    assert run_id is not None
+    with get_client(sync_client=True) as client:
+        stored = client.read_flow_run(run_id).state
+    assert stored is not None
+    assert (stored.name, stored.is_completed()) == ("Not promoted", True)
+
+
+def test_whoever_calls_the_flow_gets_the_outcome_of_a_refusal_too(small_folder: Path, tmp_path: Path) -> None:
+    """As the command line does; and force publishes."""
+    preset = write_preset(tmp_path / "short.toml", epochs="1", floor="1.0")
+    repository = tmp_path / "repository"
+    refused, forced = (
+        digits(repository=repository, preset=str(preset), device="cpu", dataset=small_folder, force=force)
+        for force in (False, True)
+    )
+    assert refused.publication is None
+    assert published(forced).version == 1

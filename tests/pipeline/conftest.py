@@ -10,6 +10,7 @@ from pipeline.config import Preset, load_preset
 from pipeline.dataset import IMAGES, LABELS, Dataset, Half, read_file
 from pipeline.fetch import fetch
 from pipeline.train import train
+from tests.pipeline.candidates import Candidate, make_candidate
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import with_training
 
@@ -68,3 +69,10 @@ def checkpoint(small_dataset: Dataset, small_summary: DataSummary, tmp_path_fact
     device = torch.device("cpu")
     train(small_dataset, small_summary, preset, device=device, checkpoint=path, on_progress=lambda _: None)
     return path
+
+
+@pytest.fixture(scope="session")
+def candidate(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    """What a run would ask the gates about: the default network after three epochs on the small data set."""
+    preset = with_training(load_preset("default"), epochs=3)
+    return make_candidate(small_dataset, preset, tmp_path_factory.mktemp("candidate") / "0")

@@ -38,7 +38,10 @@ def test_mnist_is_what_everybody_says(mnist: Dataset) -> None:
         test_count=10_000,
         height=28,
         width=28,
+        channels=1,
         label_counts=(5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+        means=(0.1307,),
+        stds=(0.3081,),
         mean=0.1307,
         std=0.3081,
     )
@@ -47,7 +50,103 @@ def test_mnist_is_what_everybody_says(mnist: Dataset) -> None:
 def test_a_data_set_worked_by_hand(dataset_of: Callable[[Arrays], Dataset]) -> None:
     """Half black and half white has mean and deviation one half; the test images do not count."""
     summary = check(dataset_of(TINY), classes=3, size=4)
-    assert summary == DataSummary(4, 0, 3, 4, 4, label_counts=(2, 1, 1), mean=0.5, std=0.5)
+    assert summary == DataSummary(
+        4, 0, 3, 4, 4, 1, label_counts=(2, 1, 1), means=(0.5,), stds=(0.5,), mean=0.5, std=0.5
+    )
+
+
+def test_every_channel_has_its_own_mean(dataset_of: Callable[[Arrays], Dataset]) -> None:
+    """Red is half black and half full, green a quarter full, blue three quarters: worked by hand."""
+    images = np.zeros((4, 4, 4, 3), np.uint8)
+    images[:2, ..., 0] = images[:1, ..., 1] = images[:3, ..., 2] = 255
+    coloured = {**TINY, IMAGES["train"]: images, IMAGES["test"]: images[:3]}
+    summary = check(dataset_of(coloured), classes=3, size=4, channels=3)
+    assert summary.channels == 3
+    assert summary.image_shape == (4, 4, 3)
+    assert summary.means == (0.5, 0.25, 0.75)
+    assert summary.stds == (0.5, 0.433, 0.433)
+    assert (summary.mean, summary.std) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        pytest.param({"size": 8}, "images of 4 x 4 pixels; expected 8 x 8 .*: begin network.sizes with 4", id="size"),
+        pytest.param({"channels": 3}, "holds grey images; .*: begin network.features with 1", id="channels"),
+        pytest.param({"classes": 2}, "label 3 is 2; expected 0 to 1: set network.classes", id="classes"),
+    ],
+)
+def test_a_network_that_does_not_fit_is_told_what_to_change(
+    dataset_of: Callable[[Arrays], Dataset], needs: dict[str, int], message: str
+) -> None:
+    """The preset's key stands in the message."""
+    with pytest.raises(DataError, match=message):
+        check(dataset_of(TINY), **{"classes": 3, "size": 4, **needs})
+
+
+def test_colour_for_a_grey_network_is_refused(dataset_of: Callable[[Arrays], Dataset]) -> None:
+    """As grey is for a network of colour."""
+    coloured = {**TINY, IMAGES["train"]: np.repeat(TINY[IMAGES["train"]][..., None], 3, axis=3)}
+    with pytest.raises(DataError, match=r"holds colour images; .*: begin network.features with 3"):
+        check(dataset_of(coloured), classes=3, size=4)
+
+
+def test_a_channel_that_shows_nothing_is_refused(dataset_of: Callable[[Arrays], Dataset]) -> None:
+    """Nothing can be divided by its deviation."""
+    images = np.repeat(TINY[IMAGES["train"]][..., None], 3, axis=3)
+    images[..., 2] = 7
+    coloured = {**TINY, IMAGES["train"]: images, IMAGES["test"]: images[:3]}
+    with pytest.raises(DataError, match="every pixel has about the same blue"):
+        check(dataset_of(coloured), classes=3, size=4, channels=3)
+
+
+def test_without_names_the_labels_are_numbers(dataset_of: Callable[[Arrays], Dataset]) -> None:
+    """As many as the training labels say."""
+    assert dataset_of(TINY).labels == ("0", "1", "2")
+
+
+def test_names_lie_beside_the_files(dataset_of: Callable[[Arrays], Dataset], tmp_path: Path) -> None:
+    """One a line; the data set's digests have them, as the manifest will."""
+    write_folder(tmp_path / "data", {})
+    (tmp_path / "data" / "labels.txt").write_bytes("\ufeffblack\r\nwhite\r\ngrün\r\n".encode())
+    dataset = dataset_of(TINY)
+    assert dataset.labels == ("black", "white", "grün")
+    assert set(dataset.sha256) == {*TINY, "labels.txt"}
+    assert check(dataset, classes=3, size=4).train_count == 4
+
+
+def test_names_of_other_classes_than_the_networks_are_refused(
+    dataset_of: Callable[[Arrays], Dataset], tmp_path: Path
+) -> None:
+    """The message says what to set."""
+    write_folder(tmp_path / "data", {})
+    (tmp_path / "data" / "labels.txt").write_text("black\nwhite\n")
+    with pytest.raises(DataError, match=r"has 2 classes, black to white; .* set network.classes = 2"):
+        check(dataset_of(TINY), classes=3, size=4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"", "names 0 classes; expected 2 to 256", id="empty"),
+        pytest.param(b"a\n", "names 1 classes", id="one class"),
+        pytest.param(b"".join(b"%d\n" % index for index in range(257)), "names 257 classes", id="more than a byte"),
+        pytest.param(b"a\nb\na\n", "names the class 'a' 2 times", id="twice the same"),
+        pytest.param(b"a\n\nb\n", "the class name '' is empty", id="an empty line"),
+        pytest.param(b"a\nb \n", "blanks at its ends", id="a blank that nobody sees"),
+        pytest.param(b"a\nb\x07\n", "control characters", id="a bell"),
+        pytest.param(b"a\n\xff\n", "cannot be read: .*; expected UTF-8", id="no UTF-8"),
+    ],
+)
+def test_bad_names_are_refused(
+    dataset_of: Callable[[Arrays], Dataset], tmp_path: Path, content: bytes, message: str
+) -> None:
+    """The message begins with the file's path."""
+    write_folder(tmp_path / "data", {})
+    (tmp_path / "data" / "labels.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        dataset_of(TINY)
+    assert str(caught.value).startswith(f"{tmp_path / 'data' / 'labels.txt'}: ")
 
 
 @pytest.mark.parametrize(

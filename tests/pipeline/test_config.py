@@ -117,7 +117,7 @@ def test_an_unknown_preset_is_told_the_known_ones() -> None:
         pytest.param("taps = [1]", "taps = [1.5]", r"network.taps.0 = 1.5: it should be a valid int", id="half a tap"),
         pytest.param("taps = [1]", "taps = [1, 1]", "network: features must have one", id="lengths do not fit"),
         pytest.param("[4, 2]", "[4, 3]", "network: sizes must each divide the one before", id="sizes do not divide"),
-        pytest.param("[1, 2]", "[3, 2]", "network: features starts with 3; images are grey", id="coloured images"),
+        pytest.param("[1, 2]", "[2, 2]", "network: features starts with 2; expected 1", id="two channels"),
         pytest.param("taps = [1]", "", "network: taps must have one entry for each layer", id="no taps"),
         pytest.param(
             "taps = [1]", 'taps = [1]\narchitecture = "vgg"', "no architecture 'vgg'; expected", id="no module"
@@ -142,6 +142,12 @@ def test_an_unknown_preset_is_told_the_known_ones() -> None:
             id="scaled to nothing",
         ),
         pytest.param("taps = [1]", "taps = [1", "cannot be read: ", id="no TOML"),
+        pytest.param(
+            "[training]",
+            "[data]\nvalidation_fraction = 0.5\ntest_fraction = 0.5\n[training]",
+            "data: validation_fraction 0.5 and test_fraction 0.5 leave nothing to train on",
+            id="nothing to train on",
+        ),
     ],
 )
 def test_a_fault_is_named_with_key_value_and_expectation(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -152,6 +158,30 @@ def test_a_fault_is_named_with_key_value_and_expectation(tmp_path: Path, old: st
         load_preset(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_network_may_take_colours(tmp_path: Path) -> None:
+    """Three features go in where images have three channels."""
+    assert load_preset(_write(tmp_path, VALID.replace("[1, 2]", "[3, 2]"))).network.features == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("named", "found"),
+    [("pets", "presets/pets"), ("../pets", "presets/../pets"), ("/data/pets", "/data/pets")],
+    ids=["beside the preset", "above it", "anywhere"],
+)
+def test_a_data_sets_folder_begins_where_the_preset_lies(tmp_path: Path, named: str, found: str) -> None:
+    """Not where somebody happens to stand; and the preset itself keeps what it says, whatever machine reads it."""
+    (tmp_path / "presets").mkdir()
+    path = _write(tmp_path / "presets", f'{VALID}\n[data]\nfolder = "{named}"\n')
+    preset = load_preset(path)
+    assert preset.dataset == tmp_path / found
+    assert preset.model_dump(mode="json")["data"]["folder"] == named
+
+
+def test_without_a_folder_the_data_set_is_mnist(tmp_path: Path) -> None:
+    """None stands for it."""
+    assert load_preset(_write(tmp_path, VALID)).dataset is None
 
 
 def test_all_faults_are_told_at_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.dataset import FILE_NAMES, Dataset
 from pipeline.errors import DataError, FetchError
-from pipeline.fetch import EMBEDDED, MNIST_SHA256, Patience, fetch
+from pipeline.fetch import DIGITS, EMBEDDED, MNIST_SHA256, Patience, fetch
 from tests.pipeline.mirror import run_mirror
 
 LACKING = "t10k-images-idx3-ubyte"
@@ -40,7 +40,7 @@ def test_the_embedded_copy_is_mnist(tmp_path: Path) -> None:
     """Without a wish the embedded copy is taken, verified and named, and nothing is written."""
     said: list[str] = []
     dataset = fetch(None, download=False, cache=tmp_path / "cache", report=said.append)
-    assert dataset == Dataset("mnist", "embedded copy", EMBEDDED, MNIST_SHA256)
+    assert dataset == Dataset("mnist", "embedded copy", EMBEDDED, MNIST_SHA256, DIGITS)
     assert said == [f"data set mnist: embedded copy in {EMBEDDED}"]
     assert not (tmp_path / "cache").exists()
 
@@ -56,8 +56,8 @@ def test_a_download_fills_an_empty_cache(tmp_path: Path) -> None:
     """All four files come from a mirror, and a second download finds them without asking it."""
     with run_mirror() as mirror:
         download = partial(fetch, None, download=True, cache=tmp_path, mirrors=[mirror.url], patience=HASTY)
-        assert download() == Dataset("mnist", f"download from {mirror.url}", tmp_path, MNIST_SHA256)
-        assert download() == Dataset("mnist", "earlier download", tmp_path, MNIST_SHA256)
+        assert download() == Dataset("mnist", f"download from {mirror.url}", tmp_path, MNIST_SHA256, DIGITS)
+        assert download() == Dataset("mnist", "earlier download", tmp_path, MNIST_SHA256, DIGITS)
     assert sorted(mirror.requested) == sorted(f"{name}.gz" for name in FILE_NAMES)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(mirror.requested)
 
@@ -104,7 +104,7 @@ def test_the_embedded_copy_helps_out(download: Download) -> None:
     said: list[str] = []
     with run_mirror(itertools.repeat("busy")) as mirror:
         dataset = download(mirrors=[mirror.url], report=said.append)
-    assert dataset == Dataset("mnist", "embedded copy, as the download failed", EMBEDDED, MNIST_SHA256)
+    assert dataset == Dataset("mnist", "embedded copy, as the download failed", EMBEDDED, MNIST_SHA256, DIGITS)
     assert len(mirror.requested) == HASTY.rounds
     assert "no mirror gave it in 2 rounds" in said[-2]
 

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DataError
-from pipeline.idx import read_idx
+from pipeline.idx import read_idx, write_idx
 from tests.pipeline.idx_files import encode_idx
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+COLOURS = np.arange(36, dtype=np.uint8).reshape(2, 3, 2, 3)
 LABELS = np.array([7, 0, 255], dtype=np.uint8)
 ENCODED = encode_idx(IMAGES)
 HEADER_BYTES = 16
@@ -24,7 +25,9 @@ HEADER_BYTES = 16
 overwrites_one_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
-@pytest.mark.parametrize("array", [IMAGES, LABELS, IMAGES[:0]], ids=["images", "labels", "no image at all"])
+@pytest.mark.parametrize(
+    "array", [IMAGES, COLOURS, LABELS, IMAGES[:0]], ids=["images", "colour images", "labels", "no image at all"]
+)
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
 def test_reads_what_was_written(tmp_path: Path, array: np.ndarray, pack: Callable[[bytes], bytes]) -> None:
     """A file gives its array and the digest of its uncompressed bytes, whether it is compressed or not."""
@@ -33,6 +36,14 @@ def test_reads_what_was_written(tmp_path: Path, array: np.ndarray, pack: Callabl
     idx_file = read_idx(path)
     np.testing.assert_array_equal(idx_file.array, array)
     assert idx_file.sha256 == hashlib.sha256(encode_idx(array)).hexdigest()
+
+
+@pytest.mark.parametrize("array", [IMAGES, COLOURS, LABELS], ids=["images", "colour images", "labels"])
+def test_writes_what_others_read(tmp_path: Path, array: np.ndarray) -> None:
+    """The bytes are those of an encoder written apart from ours, and the digest is theirs."""
+    sha256 = write_idx(tmp_path / "file", array)
+    assert (tmp_path / "file").read_bytes() == encode_idx(array)
+    assert sha256 == read_idx(tmp_path / "file").sha256
 
 
 def test_reads_a_file_made_by_hand(tmp_path: Path) -> None:
@@ -49,6 +60,9 @@ def test_reads_a_file_made_by_hand(tmp_path: Path) -> None:
         pytest.param(b"<html>", "starts with 3c68746d", id="a web page instead of data"),
         pytest.param(struct.pack(">HBBI", 0, 0x0D, 1, 1) + b"\0" * 4, "type code 0x0d", id="floats"),
         pytest.param(struct.pack(">HBB2I", 0, 8, 2, 1, 1) + b"\0", "has 2 dimensions", id="a matrix"),
+        pytest.param(
+            encode_idx(np.zeros((1, 2, 2, 4), np.uint8)), "has 4 bytes a pixel; expected 3", id="four channels"
+        ),
         pytest.param(ENCODED[:10], "ends inside its header", id="cut in its header"),
         pytest.param(ENCODED[:-1], "only 23 bytes", id="one byte short"),
         pytest.param(ENCODED + b"\0", "more than 24 bytes", id="one byte long"),

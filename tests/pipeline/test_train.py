@@ -79,7 +79,7 @@ def test_one_step_is_what_the_textbook_says(
     preset = with_training(load_preset(name), **changes, epochs=1, batch_size=4000, seed=7)
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        expected = build_classifier(preset.network, mean=small_summary.mean, std=small_summary.std)
+        expected = build_classifier(preset.network, mean=small_summary.means, std=small_summary.stds)
     split = load_split(small_dataset, "train", cpu)
     loss = functional.cross_entropy(expected.logits(split.images), split.labels)
     gradients = torch.autograd.grad(loss, list(expected.parameters()))
@@ -99,7 +99,7 @@ def test_smoothed_labels_cost_what_the_formula_says(
     preset = with_training(load_preset("lab"), epochs=1, batch_size=4000, label_smoothing=0.3)
     with torch.random.fork_rng():
         torch.manual_seed(preset.training.seed)
-        untrained = build_classifier(preset.network, mean=small_summary.mean, std=small_summary.std)
+        untrained = build_classifier(preset.network, mean=small_summary.means, std=small_summary.stds)
     split = load_split(small_dataset, "train", cpu)
     with torch.no_grad():
         logarithms = untrained(split.images)[0].double().log_softmax(dim=1)

@@ -22,7 +22,7 @@ from serving.versions.manifest import Version, read_version
 from tests.programs import ROOT, ServerProcess, server_process
 
 VERSIONS = Path(__file__).parent / "versions"
-"""Versions 1 and 2, with different weights, and 3, for images of 24 x 24 pixels.
+"""Versions 1 and 2, with different weights; 3, for images of 24 x 24 pixels; 4, for letters, 20 x 20, in colour.
 
 `python -m tests.serving.make_versions` made them.
 """
@@ -42,7 +42,7 @@ class Publisher:
         return ModelRepository(self.root / "digits")
 
     def publish(self, version: int) -> Current:
-        """Make version 1, 2 or 3 current."""
+        """Make version 1, 2, 3 or 4 current."""
         if not self.model.path(version).exists():
             shutil.copytree(VERSIONS / str(version), self.model.path(version))
         return self.point_at(version)
@@ -120,7 +120,7 @@ def versions() -> Mapping[int, Version]:
     """Every version, read."""
     current = {
         number: Current(version=number, sha256=sha256_of(VERSIONS / str(number) / "manifest.json"))
-        for number in (1, 2, 3)
+        for number in (1, 2, 3, 4)
     }
     return {number: read_version(VERSIONS, named) for number, named in current.items()}
 

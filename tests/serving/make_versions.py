@@ -1,7 +1,8 @@
 """Makes the version directories that serving's tests serve: `python -m tests.serving.make_versions`.
 
 They are committed, so that serving's tests need no torch; tests/contract holds them to what is published today.
-Versions 1 and 2 differ by their seed; version 3 takes smaller images, the middle of MNIST's.
+Versions 1 and 2 differ by their seed; version 3 takes smaller images, the middle of MNIST's; version 4 takes colour
+images of 20 x 20 pixels, the letters A to E.
 """
 
 import shutil
@@ -11,6 +12,8 @@ from tempfile import TemporaryDirectory
 from pipeline.dataset import FILE_NAMES, Dataset, read_file
 from pipeline.fetch import fetch
 from pipeline.run import Request, run
+from scripts.make_letters import make_letters
+from tests.outcomes import published
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import write_preset
 
@@ -18,9 +21,20 @@ VERSIONS = Path(__file__).parent / "versions"
 MARGIN = 2
 """Pixels that version 3 leaves out on every side: 24 x 24 remain, and every digit in them is whole."""
 
+LETTERS = {
+    "features": "[3, 8, 16]",
+    "sizes": "[20, 10, 5]",
+    "classes": "5",
+    "pooling": '"max"',
+    "learning_rate": "0.02",
+    "batch_size": "32",
+    "epochs": "12",
+}
+"""What version 4's preset has in place of the default's lines."""
+
 
 def make_versions() -> None:
-    """Publish the default preset three times, and keep the version directories."""
+    """Publish the default preset, and what LETTERS makes of it, and keep the version directories."""
     shutil.rmtree(VERSIONS, ignore_errors=True)
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -29,10 +43,17 @@ def make_versions() -> None:
             ({"seed": "0"}, None),
             ({"seed": "1"}, None),
             ({"sizes": "[24, 12, 6]"}, smaller),
+            (LETTERS, make_letters(folder / "letters")),
         ):
             preset = write_preset(folder / "preset.toml", **changes)
-            request = Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=dataset)
-            publication = run(request).publication
+            request = Request(
+                repository=folder / "repository",
+                preset=str(preset),
+                device="cpu",
+                dataset=dataset,
+                cache=folder / "cache",
+            )
+            publication = published(run(request))
             shutil.copytree(publication.path, VERSIONS / str(publication.version))
 
 

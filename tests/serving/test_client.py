@@ -44,7 +44,7 @@ def test_the_servers_detail_reaches_the_caller(client: DigitClient) -> None:
 @pytest.mark.parametrize(
     "images",
     [np.zeros((1, 28, 28), np.float32), np.zeros(784, np.uint8), np.zeros((1, 1, 28, 28), np.uint8)],
-    ids=["floats", "flat", "four dimensions"],
+    ids=["floats", "flat", "28 bytes a pixel"],
 )
 def test_what_cannot_be_images_is_refused_before_it_is_sent(images: np.ndarray) -> None:
     """A float in [0, 1] sent as bytes would be answered, and wrong."""

@@ -73,6 +73,14 @@ def test_a_whole_version_is_read(directory: Path) -> None:
     assert list(version.manifest.labels) == [str(digit) for digit in range(10)]
 
 
+def test_a_version_of_colour_images_is_read() -> None:
+    """Three dimensions an image, and the names of its classes."""
+    current = Current(version=4, sha256=sha256_of(VERSIONS / "4" / "manifest.json"), generation=1)
+    version = read_version(VERSIONS, current)
+    assert version.image_shape == version.known_answers.images.shape[1:] == (20, 20, 3)
+    assert list(version.manifest.labels) == list("ABCDE")
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "known_answers.npz"])
 @pytest.mark.parametrize(
     "damage",
@@ -116,10 +124,24 @@ def test_a_missing_version_directory_is_refused(directory: Path) -> None:
         (lambda manifest: manifest["signature"]["inputs"][0].update(dtype="float32"), "images: float32"),
         (lambda manifest: manifest["signature"]["inputs"][0].update(name="x"), "x: uint8"),
         (lambda manifest: manifest["signature"].pop("inputs"), "signature is"),
+        (lambda manifest: manifest["signature"]["inputs"][0].update(shape=[-1, 28, 28, 4]), "28, 4"),
+        (lambda manifest: manifest["signature"]["inputs"][0].update(shape=[-1]), "images: uint8"),
         (lambda manifest: manifest["known_answers"].update(image_count=3), "shapes are"),
         (lambda manifest: manifest.update(version="one"), "no readable JSON"),
     ],
-    ids=["schema", "version", "files", "labels", "dtype", "tensor name", "no input", "count", "wrong type"],
+    ids=[
+        "schema",
+        "version",
+        "files",
+        "labels",
+        "dtype",
+        "tensor name",
+        "no input",
+        "four channels",
+        "no size",
+        "count",
+        "wrong type",
+    ],
 )
 def test_a_manifest_that_says_something_else_is_refused(directory: Path, change: Change, message: str) -> None:
     """The message names what came and what was expected."""

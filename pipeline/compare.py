@@ -1,0 +1,103 @@
+"""Compares a candidate with what the gates demand, and with the champion on the same images."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from pipeline import gates as rules
+from pipeline.champion import Champion, find_champion
+from pipeline.config import Gates
+from pipeline.dataset import Dataset, load_split
+from pipeline.errors import ChampionError
+from pipeline.evaluate import Evaluation
+from pipeline.export import INPUT, OUTPUTS
+from pipeline.paired import Pairs
+from pipeline.repository import MODEL, sha256_of
+from pipeline.verdict import Verdict
+from protos.artifact.v1.manifest_pb2 import Manifest
+
+BATCH_SIZE = 1000
+TIMED_IMAGES = 128  # as serving's largest batch
+TIMED_ROUNDS = 31
+
+Images = NDArray[np.uint8]
+
+
+def compare(
+    repository: Path, candidate: Path, description: Manifest, dataset: Dataset, validation: Evaluation, gates: Gates
+) -> tuple[Verdict, ...]:
+    """The verdict of every gate on the candidate in the folder `candidate`, which `description` describes.
+
+    The champion is the repository's current version. Where none can be compared with, for whatever reason, the gates
+    that need one pass and say why: a champion that is gone or broken must not keep its successors out for ever.
+    """
+    absolute = (rules.floor(validation, gates), rules.calibration(validation, gates))
+    try:
+        champion = find_champion(repository, description, dataset)
+        if sha256_of(champion.model) == sha256_of(candidate / MODEL):
+            return *absolute, *rules.not_compared(f"the file is the same as that of version {champion.version}")
+        return *absolute, *_against(champion, candidate / MODEL, description.labels, gates)
+    except ChampionError as error:
+        return *absolute, *rules.not_compared(str(error))
+
+
+def _against(champion: Champion, model: Path, labels: Sequence[str], gates: Gates) -> tuple[Verdict, ...]:
+    split = load_split(champion.dataset, "validation", torch.device("cpu"))
+    images, truth = split.images.numpy(), split.labels.numpy()
+    if not len(images):
+        raise ChampionError(f"version {champion.version} was trained on every image that could compare them")
+    try:
+        theirs = _session(champion.model)
+        champion_right = _answers(theirs, images) == truth
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ChampionError(f"version {champion.version} cannot be run: {reason}") from error
+    ours = _session(model)
+    right = _answers(ours, images) == truth
+    timed = images[:TIMED_IMAGES]
+    seconds, their_seconds = _alternating_seconds((ours, theirs), timed)
+    return (
+        rules.champion(_pairs(right, champion_right), champion.version, gates),
+        rules.classes(
+            [_pairs(right[truth == label], champion_right[truth == label]) for label in range(len(labels))],
+            labels,
+            gates,
+        ),
+        rules.size(model.stat().st_size, champion.model.stat().st_size, gates),
+        rules.latency(seconds, their_seconds, len(timed), gates),
+    )
+
+
+def _session(model: Path) -> onnxruntime.InferenceSession:
+    """One thread, no waiting by spinning: the times of two sessions must not depend on each other."""
+    onnxruntime.set_default_logger_severity(4)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def _answers(session: onnxruntime.InferenceSession, images: Images) -> NDArray[np.int64]:
+    """The index of the most probable label of each image, int64 (image,)."""
+    batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
+    return np.concatenate([session.run([OUTPUTS[0]], {INPUT: batch})[0].argmax(axis=1) for batch in batches])
+
+
+def _pairs(right: NDArray[np.bool_], champion_right: NDArray[np.bool_]) -> Pairs:
+    return Pairs(len(right), losses=int((champion_right & ~right).sum()), wins=int((right & ~champion_right).sum()))
+
+
+def _alternating_seconds(sessions: Sequence[onnxruntime.InferenceSession], images: Images) -> list[float]:
+    """The median seconds of a run of `images` for each session; they take turns, so that a busy moment meets all."""
+    taken: list[list[float]] = [[] for _ in sessions]
+    for _ in range(1 + TIMED_ROUNDS):
+        for session, seconds in zip(sessions, taken, strict=True):
+            began = time.perf_counter()
+            session.run(list(OUTPUTS), {INPUT: images})
+            seconds.append(time.perf_counter() - began)
+    return [statistics.median(seconds[1:]) for seconds in taken]  # the first run of each warms it up

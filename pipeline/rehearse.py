@@ -1,0 +1,125 @@
+"""Lets the serving program itself load a candidate and answer its known answers, before anybody else is to."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from pipeline.errors import NoAnswerError
+from pipeline.publish import publish
+from pipeline.repository import KNOWN_ANSWERS
+from pipeline.stub import Stub
+from pipeline.verdict import Verdict
+from pipeline.verify import PROBABILITIES_TOLERANCE
+from protos.artifact.v1.manifest_pb2 import Manifest
+
+ROOT = Path(__file__).parents[1]  # where `serving` lies beside `pipeline`
+SERVE = (sys.executable, "-m", "serving", "serve")
+WITHIN_S = 60.0
+LOOK_S = 0.05
+NOT_INSTALLED = "No module named"
+
+
+class _FailedError(Exception):
+    """The server did not do what it should; the message says what it did."""
+
+
+class _NotInstalledError(Exception):
+    """There is no server to rehearse with; the message says what is missing."""
+
+
+def rehearse(
+    candidate: Path,
+    description: Manifest,
+    *,
+    device: torch.device,
+    command: Sequence[str] = SERVE,
+    within_s: float = WITHIN_S,
+) -> Verdict:
+    """Serve the candidate from a repository of its own, as version 1, and compare what comes over gRPC.
+
+    A server that does not start, ends, hangs or answers otherwise refuses the candidate. Where the serving program is
+    not installed the candidate passes and the verdict says so: every server replays the known answers before it swaps,
+    so a rehearsal tells earlier and not something else.
+    """
+    with TemporaryDirectory(prefix="rehearsal-") as name:
+        folder = Path(name)
+        publish(folder / "repository", candidate, description)
+        arguments = ("--repository", str(folder / "repository"), "--model", description.model_name)
+        provider = "cuda" if device.type == "cuda" else "cpu"
+        full = (*command, "--json", "--host", "127.0.0.1", "--port", "0", "--provider", provider, *arguments)
+        began = time.monotonic()
+        try:
+            detail = _rehearse(full, folder, candidate / KNOWN_ANSWERS, began + within_s)
+        except _NotInstalledError as error:
+            return Verdict("rehearsal", True, f"not rehearsed: the serving program is not installed here: {error}")
+        except (_FailedError, NoAnswerError) as error:
+            return Verdict("rehearsal", False, f"{error}; its log ends: {_last_line(folder / 'log')}")
+    return Verdict("rehearsal", True, f"{detail}, {time.monotonic() - began:.1f} s after its start")
+
+
+def _rehearse(command: Sequence[str], folder: Path, known_answers: Path, give_up: float) -> str:
+    with np.load(known_answers, allow_pickle=False) as known:
+        images, expected = known["images"], known["probabilities"]
+    with _server(command, folder) as process, Stub(_address(process, folder, give_up)) as stub:
+        answer = stub.classify(images, give_up - time.monotonic())
+    came = np.array(answer.probabilities, np.float32)
+    if answer.model_version != 1 or came.size != expected.size:
+        raise _FailedError(f"the server answered with version {answer.model_version} and {came.size} probabilities")
+    distance = float(np.abs(came.reshape(expected.shape) - expected).max())
+    if not distance <= PROBABILITIES_TOLERANCE:  # also true of NaN
+        raise _FailedError(
+            f"the server answers otherwise: probabilities are {distance:.1e} away from the known answers, expected at "
+            f"most {PROBABILITIES_TOLERANCE:.0e}"
+        )
+    return f"the server answered {len(images)} known answers on {answer.provider}, within {distance:.1e}"
+
+
+@contextmanager
+def _server(command: Sequence[str], folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The server, with its output in the files `said` and `log`; killed at the end, and also if this process is."""
+    # What a server here is told by its environment, such as ports, is not meant for this one.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SERVING_")}
+    leash = (sys.executable, "-m", "pipeline.leash", str(os.getpid()))
+    with (folder / "said").open("wb") as said, (folder / "log").open("wb") as log:
+        process = subprocess.Popen((*leash, *command), cwd=ROOT, env=environment, stdout=said, stderr=log)  # noqa: S603
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _address(process: "subprocess.Popen[bytes]", folder: Path, give_up: float) -> str:
+    """Wait for the one line that says where the server listens."""
+    while time.monotonic() < give_up:
+        code = process.poll()
+        line, is_whole, _ = (folder / "said").read_bytes().partition(b"\n")
+        if is_whole:
+            return _parse(line)
+        if code is not None:
+            if NOT_INSTALLED in (last := _last_line(folder / "log")):
+                raise _NotInstalledError(last)
+            raise _FailedError(f"the server ended with exit code {code} before it listened")
+        time.sleep(LOOK_S)
+    raise _FailedError("the server did not listen in time")
+
+
+def _parse(line: bytes) -> str:
+    try:
+        return str(json.loads(line)["address"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _FailedError(f"the server did not say where it listens, but {line[:200]!r}") from error
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1].strip() if lines else "(it is empty)"

@@ -1,0 +1,75 @@
+"""A refused candidate, from the command line and under Prefect's names: a completed run that published nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.repository import ModelRepository
+from tests.pipeline.presets import write_preset
+from tests.programs import run_program
+
+
+@pytest.fixture
+def arguments(small_folder: Path, tmp_path: Path) -> list[str | Path]:
+    """A run whose floor no network reaches."""
+    preset = write_preset(tmp_path / "short.toml", epochs="1", floor="1.0")
+    command = ["pipeline", "run", "--no-prefect", "--device", "cpu"]
+    return [*command, "--dataset", small_folder, "--preset", preset, "--repository", tmp_path / "repository"]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ModelRepository:
+    """Where it would be published."""
+    return ModelRepository(tmp_path / "repository" / "digits")
+
+
+def test_a_refusal_is_exit_code_0_and_its_reason_comes_first(
+    arguments: list[str | Path], model: ModelRepository
+) -> None:
+    """The history keeps it; there is no version, and the test images were not read for it."""
+    done = run_program(*arguments, OMP_NUM_THREADS="1", COLUMNS="150")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Not promoted: floor: ")
+    assert "expected at least 100.00 %" in done.stdout
+    assert "REFUSED: floor" in done.stdout
+    assert "passed: rehearsal" in done.stdout
+    assert "test images" not in done.stdout
+    assert (model.versions(), model.current().version) == ([], 0)
+    (entry,) = model.history()
+    assert entry.event == "reject"
+    assert entry.reason.startswith("floor: ")
+
+
+def test_a_script_reads_the_verdicts(arguments: list[str | Path]) -> None:
+    """`promoted` is false; what a refused candidate has not got is null."""
+    done = run_program(*arguments, "--json", OMP_NUM_THREADS="1")
+    told = json.loads(done.stdout)
+    assert (told["promoted"], told["forced"]) == (False, False)
+    assert told["version"] is told["path"] is told["accuracy"] is told["test_loss"] is None
+    refused = [verdict["gate"] for verdict in told["verdicts"] if not verdict["passed"]]
+    assert refused == ["floor"]
+    assert told["verdict"].startswith("Not promoted: floor: ")
+
+
+def test_force_publishes_it_and_the_manifest_says_so(arguments: list[str | Path], model: ModelRepository) -> None:
+    """With the verdict that was overruled."""
+    done = run_program(*arguments, "--force", "--json", OMP_NUM_THREADS="1")
+    told = json.loads(done.stdout)
+    assert (told["promoted"], told["forced"], told["version"]) == (True, True, 1)
+    assert told["verdict"] == "published version 1, although floor refused it"
+    manifest = model.manifest(1)
+    assert manifest.forced
+    assert [verdict.gate for verdict in manifest.verdicts if not verdict.passed] == ["floor"]
+    assert manifest.evaluation.image_count == 1000
+    assert [entry.event for entry in model.history()] == ["publish"]
+
+
+def test_a_server_that_is_not_there_fails_a_run_that_published(
+    arguments: list[str | Path], model: ModelRepository
+) -> None:
+    """Exit code 1, one line; the version is there."""
+    done = run_program(*arguments, "--force", "--confirm", "127.0.0.1:1", OMP_NUM_THREADS="1")
+    assert done.returncode == 1
+    assert "pipeline: version 1 is published and current, but after 30 s 127.0.0.1:1 answers" in done.stderr
+    assert model.current().version == 1

@@ -1,0 +1,160 @@
+"""The rehearsal: real servers, and programs that are none."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from pipeline.rehearse import rehearse
+from pipeline.verdict import Verdict
+from tests.pipeline.candidates import CPU, Candidate
+from tests.programs import ROOT
+
+
+def rehearse_with(code: str, candidate: Candidate, within_s: float = 60.0) -> Verdict:
+    """Rehearse with a program in the place of the server."""
+    command = (sys.executable, "-c", code)
+    return rehearse(candidate.folder, candidate.description, device=CPU, command=command, within_s=within_s)
+
+
+def test_a_server_answers_as_pytorch_did(candidate: Candidate) -> None:
+    """The serving program itself loads the candidate and answers over gRPC."""
+    verdict = rehearse(candidate.folder, candidate.description, device=CPU)
+    assert verdict.passed, verdict.detail
+    assert "the server answered 64 known answers on CPUExecutionProvider" in verdict.detail
+
+
+def test_settings_in_the_environment_are_not_for_the_rehearsal(
+    candidate: Candidate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host's own server may have a port there, or a setting that is wrong."""
+    monkeypatch.setenv("SERVING_NONSENSE", "1")
+    assert rehearse(candidate.folder, candidate.description, device=CPU).passed
+
+
+def test_a_candidate_that_the_server_refuses_is_refused(candidate: Candidate, tmp_path: Path) -> None:
+    """Other weights than the known answers are of: the server's own words are the reason."""
+    verdict = rehearse(candidate.spoilt(tmp_path / "worse", by=0.3).folder, candidate.description, device=CPU)
+    assert not verdict.passed
+    assert "UNAVAILABLE" in verdict.detail
+    assert "known answers: logits are" in verdict.detail
+
+
+def test_a_server_that_answers_otherwise_refuses_the_candidate(candidate: Candidate, tmp_path: Path) -> None:
+    """A real server, but it serves another model: only what comes over the wire shows it."""
+    other = candidate.spoilt(tmp_path / "other", by=0.3)
+    own_answers(other)
+    other.publish(tmp_path / "elsewhere")
+    code = f"""import sys
+from serving.__main__ import main
+arguments = sys.argv[1:]
+arguments[arguments.index("--repository") + 1] = {str(tmp_path / "elsewhere")!r}
+sys.exit(main(["serve", *arguments]))
+"""
+    verdict = rehearse_with(code, candidate)
+    assert not verdict.passed
+    assert "the server answers otherwise: probabilities are" in verdict.detail
+
+
+def own_answers(candidate: Candidate) -> None:
+    """Give a spoilt candidate the known answers that it would give, so that a server takes it."""
+    path = candidate.folder / "known_answers.npz"
+    images = np.load(path)["images"]
+    session = onnxruntime.InferenceSession(candidate.folder / "model.onnx", providers=["CPUExecutionProvider"])
+    logits, probabilities = session.run(["logits", "probabilities"], {"images": images})
+    np.savez(path, images=images, logits=logits, probabilities=probabilities)
+
+
+def test_a_server_that_crashes_refuses_the_candidate(candidate: Candidate) -> None:
+    """Exit code and last words are the reason."""
+    verdict = rehearse_with("import sys; sys.exit('no memory left')", candidate)
+    assert not verdict.passed
+    assert "ended with exit code 1 before it listened; its log ends: no memory left" in verdict.detail
+
+
+def test_a_server_that_never_listens_refuses_the_candidate(candidate: Candidate) -> None:
+    """Within the limit, not for ever; and it does not survive."""
+    began = time.monotonic()
+    verdict = rehearse_with("import os, sys, time; sys.stderr.write(str(os.getpid())); time.sleep(60)", candidate, 3.0)
+    assert not verdict.passed
+    assert "did not listen in time; its log ends: " in verdict.detail
+    assert 3 <= time.monotonic() - began < 15
+    assert is_gone(int(verdict.detail.rsplit(" ", 1)[1]))
+
+
+def test_a_server_that_listens_and_never_answers_refuses_the_candidate(candidate: Candidate) -> None:
+    """An open port that nobody reads."""
+    code = """import json, socket, time
+listener = socket.create_server(("127.0.0.1", 0))
+print(json.dumps({"address": "127.0.0.1:%d" % listener.getsockname()[1]}), flush=True)
+time.sleep(60)
+"""
+    verdict = rehearse_with(code, candidate, 3.0)
+    assert not verdict.passed
+    assert "Classify with" in verdict.detail
+
+
+@pytest.mark.parametrize("said", ["hello", "[]", '{"port": 1}'])
+def test_a_server_that_says_something_else_refuses_the_candidate(candidate: Candidate, said: str) -> None:
+    """It is not the serving program of this contract."""
+    verdict = rehearse_with(f"import time; print({said!r}, flush=True); time.sleep(60)", candidate)
+    assert not verdict.passed
+    assert "did not say where it listens" in verdict.detail
+
+
+@pytest.mark.parametrize("command", [("-m", "serving_of_another_host"), ("-c", "import a_package_that_is_not_here")])
+def test_where_serving_is_not_installed_the_candidate_passes_and_the_verdict_says_so(
+    candidate: Candidate, command: tuple[str, str]
+) -> None:
+    """A host with the packages of the pipeline alone."""
+    verdict = rehearse(candidate.folder, candidate.description, device=CPU, command=(sys.executable, *command))
+    assert verdict.passed
+    assert verdict.detail.startswith("not rehearsed: the serving program is not installed here: ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_the_server_ends_with_the_pipeline(candidate: Candidate, tmp_path: Path, number: signal.Signals) -> None:
+    """Whatever ends it."""
+    written = tmp_path / "pid"
+    (tmp_path / "description").write_bytes(candidate.description.SerializeToString())
+    server = f"import os, pathlib, time; pathlib.Path({str(written)!r}).write_text(str(os.getpid())); time.sleep(60)"
+    pipeline = f"""import sys, torch
+from pathlib import Path
+from pipeline.rehearse import rehearse
+from protos.artifact.v1.manifest_pb2 import Manifest
+description = Manifest.FromString(Path({str(tmp_path / "description")!r}).read_bytes())
+folder, device = Path({str(candidate.folder)!r}), torch.device("cpu")
+rehearse(folder, description, device=device, command=(sys.executable, "-c", {server!r}))
+"""
+    with subprocess.Popen(
+        (sys.executable, "-c", pipeline), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as process:
+        wait_until(lambda: written.exists() and written.read_text())
+        process.send_signal(number)
+        assert process.wait(20) != 0
+    pid = int(written.read_text())
+    wait_until(lambda: is_gone(pid))
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process has this id any more, or only its exit code is left."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def wait_until(is_true: Callable[[], object], within_s: float = 60.0) -> None:
+    """Look again and again."""
+    give_up = time.monotonic() + within_s
+    while not is_true():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
