@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from pipeline.commands import run, versions
+from pipeline.commands import gc, lab, run, show, versions
 from pipeline.errors import PipelineError
 
 
@@ -33,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run.add_command(commands)
     versions.add_commands(commands)
+    show.add_commands(commands)
+    gc.add_command(commands)
+    lab.add_command(commands)
     return parser
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,12 +31,21 @@ class Evaluation:
     split: SplitName
 
 
-def evaluate(checkpoint: Path, dataset: Dataset, *, split: SplitName, device: torch.device) -> Evaluation:
-    """Measure the classifier in `checkpoint` on the images of `split`, and its loss on those that it learnt from."""
+def evaluate(
+    checkpoint: Path, dataset: Dataset, *, split: SplitName, device: torch.device, answers: Path | None = None
+) -> Evaluation:
+    """Measure the classifier in `checkpoint` on the images of `split`, and its loss on those that it learnt from.
+
+    `answers` is the file in which to keep the probabilities, float32 (image, class), and the labels, int64 (image,), in
+    the order of the split: what the report shows of single images need not be computed again.
+    """
     classifier = load_checkpoint(checkpoint, device)
     train, images = load_split(dataset, "train", device), load_split(dataset, split, device)
     train_loss = functional.cross_entropy(_logits(classifier, train), train.labels)
     logits = _logits(classifier, images)
+    probabilities = logits.softmax(dim=1)
+    if answers is not None:
+        np.savez(answers, probabilities=probabilities.cpu().numpy(), labels=images.labels.cpu().numpy())
     confusion = _confusion(logits.argmax(dim=1), images.labels, classes=logits.shape[1])
     correct_count = confusion.diagonal()
     accuracy = correct_count.sum().item() / len(images.labels)
@@ -46,7 +56,7 @@ def evaluate(checkpoint: Path, dataset: Dataset, *, split: SplitName, device: to
         error_rate=1 - accuracy,
         class_accuracy=tuple((correct_count / confusion.sum(dim=1)).tolist()),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        calibration_error=_calibration_error(logits.softmax(dim=1), images.labels),
+        calibration_error=_calibration_error(probabilities, images.labels),
         image_count=len(images.labels),
         split=split,
     )

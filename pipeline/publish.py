@@ -3,13 +3,18 @@
 A crash at any point leaves the old version live and no half version visible; the next run finishes or clears the rest.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.card import card
+from pipeline.pages.page import INDEX
 from pipeline.repository import (
+    CARD,
     KNOWN_ANSWERS,
     MANIFEST,
     MODEL,
+    REPORT,
     STAGING,
     ModelRepository,
     sha256_of,
@@ -33,10 +38,16 @@ class Publication:
     current_version: int
     """What CURRENT names now: another version where this one had been published before and rolled back since."""
 
+    @property
+    def report(self) -> Path:
+        """The page that a person reads; a version of an earlier program has none."""
+        return self.path / REPORT / INDEX
+
 
 def publish(repository: Path, candidate: Path, description: Manifest) -> Publication:
     """Publish the files in `candidate` as the next version of the model that `description` names.
 
+    Published are the model, its known answers, the report where there is one, and a model card, which is written here.
     `description` is a manifest without what only publishing knows: version, parent, files, time. The same model with
     the same labels is published once; CURRENT then stays as it is, so that a scheduled run never undoes a rollback.
     Raises PublishError.
@@ -73,23 +84,38 @@ def _create_version(model: ModelRepository, candidate: Path, description: Manife
     version = model.next_version()
     staged = model.directory / STAGING / str(version)
     staged.mkdir(parents=True)
-    for name in (MODEL, KNOWN_ANSWERS):
-        write_durably(staged / name, (candidate / name).read_bytes())
-    manifest = _manifest(model, staged, description, version)
+    for path in _published_files(candidate):
+        copy = staged / path.relative_to(candidate)
+        copy.parent.mkdir(exist_ok=True)
+        write_durably(copy, path.read_bytes())
+    manifest = _manifest(model, description, version)
+    write_durably(staged / CARD, card(manifest).encode())
+    manifest.files.extend(_files(staged))
     write_durably(staged / MANIFEST, to_json(manifest))
-    sync_directory(staged)
+    for directory in (*(path for path in staged.iterdir() if path.is_dir()), staged):
+        sync_directory(directory)
     staged.rename(model.path(version))
     sync_directory(model.directory)
     return version
 
 
-def _manifest(model: ModelRepository, staged: Path, description: Manifest, version: int) -> Manifest:
+def _published_files(candidate: Path) -> list[Path]:
+    """What goes into the version directory; a candidate has more, such as the checkpoint."""
+    return [candidate / MODEL, candidate / KNOWN_ANSWERS, *sorted((candidate / REPORT).glob("*"))]
+
+
+def _manifest(model: ModelRepository, description: Manifest, version: int) -> Manifest:
     manifest = Manifest()
     manifest.CopyFrom(description)
     manifest.schema = SCHEMA
     manifest.version = version
     manifest.parent_version = model.current().version
     manifest.created.GetCurrentTime()
-    for path in sorted(staged.iterdir()):
-        manifest.files.append(File(path=path.name, sha256=sha256_of(path), size_bytes=path.stat().st_size))
     return manifest
+
+
+def _files(staged: Path) -> Iterator[File]:
+    """Every file below `staged`, with its hash."""
+    for path in sorted(path for path in staged.rglob("*") if path.is_file()):
+        name = path.relative_to(staged).as_posix()
+        yield File(path=name, sha256=sha256_of(path), size_bytes=path.stat().st_size)

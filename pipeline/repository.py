@@ -26,6 +26,8 @@ STAGING = ".staging"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 KNOWN_ANSWERS = "known_answers.npz"
+CARD = "README.md"
+REPORT = "report"
 
 LOCK_WAIT_S = 30.0  # a writer needs milliseconds
 

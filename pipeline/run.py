@@ -1,4 +1,4 @@
-"""The run, as one sentence: fetch, check, train, evaluate, export, verify, compare, rehearse, publish, confirm."""
+"""A run as one sentence: fetch, check, train, evaluate, export, verify, compare, rehearse, report, publish, confirm."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,10 +16,11 @@ from pipeline.export import export
 from pipeline.fetch import fetch
 from pipeline.gates import parity
 from pipeline.manifest import conclude, describe
+from pipeline.pages.report import report
 from pipeline.publish import Publication, publish
 from pipeline.rehearse import rehearse
 from pipeline.reject import reject
-from pipeline.repository import KNOWN_ANSWERS, MODEL
+from pipeline.repository import KNOWN_ANSWERS, MODEL, ModelRepository
 from pipeline.train import Progress, TrainingResult, train
 from pipeline.verdict import Verdict, first_refusal
 from pipeline.verify import Verification, verify
@@ -67,6 +68,8 @@ class Outcome:
 
     source: str
     """Where the data came from."""
+    labels: tuple[str, ...]
+    """The names of its classes."""
     training: TrainingResult
     validation: Evaluation
     verification: Verification
@@ -118,11 +121,16 @@ def run(
         compared = step(compare)(request.repository, candidate, description, dataset, validation, preset.gates)
         rehearsed = step(rehearse)(candidate, description, device=device)
         verdicts = (*parity(verification), *compared, rehearsed)
-        outcome = Outcome(dataset.source, training, validation, verification, verdicts)
+        outcome = Outcome(dataset.source, dataset.labels, training, validation, verification, verdicts)
         if outcome.refusal and not request.force:
             step(reject)(request.repository, description, str(outcome.refusal))
             return outcome
-        test = step(evaluate)(checkpoint, dataset, split="test", device=device)  # read once, when all is decided
-        publication = step(publish)(request.repository, candidate, conclude(description, verdicts, test))
+        answers = candidate / "test_answers.npz"
+        # The test images are read once, when all is decided.
+        test = step(evaluate)(checkpoint, dataset, split="test", device=device, answers=answers)
+        description = conclude(description, verdicts, test)
+        parent = ModelRepository(request.repository / request.model).current().version
+        step(report)(candidate, description, dataset, training, verification, answers=answers, parent_version=parent)
+        publication = step(publish)(request.repository, candidate, description)
     said = step(confirm)(request.repository, request.model, request.confirm) if request.confirm else None
     return replace(outcome, test=test, publication=publication, confirmation=said)

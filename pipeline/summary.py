@@ -1,5 +1,6 @@
 """What a run found and made, for a person, for Prefect and for a script."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -54,6 +55,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "is_new": publication is not None and publication.is_new,
         "current_version": publication.current_version if publication else None,
         "path": str(publication.path) if publication else None,
+        "report": str(publication.report) if publication else None,
         "accuracy": test.accuracy if test else None,
         "error_rate": test.error_rate if test else None,
         "test_loss": test.loss if test else None,
@@ -72,7 +74,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
 def _rows(outcome: Outcome) -> list[tuple[str, str]]:
     validation, training = outcome.validation, outcome.training
     rows = [
-        *_quality(outcome.test or validation),
+        *_quality(outcome.test or validation, outcome.labels),
         ("accuracy on validation images", f"{100 * validation.accuracy:.2f} % of {validation.image_count}"),
         ("trained", f"in {training.duration_s:.1f} s on {training.device}, seed {training.seed}"),
         ("data", outcome.source),
@@ -81,17 +83,18 @@ def _rows(outcome: Outcome) -> list[tuple[str, str]]:
     ]
     if outcome.publication:
         rows.append(("version directory", str(outcome.publication.path)))
+        rows.append(("report", str(outcome.publication.report)))
     if outcome.confirmation:
         rows.append(("confirmed", outcome.confirmation))
     return rows
 
 
-def _quality(evaluation: Evaluation) -> list[tuple[str, str]]:
+def _quality(evaluation: Evaluation, labels: Sequence[str]) -> list[tuple[str, str]]:
     worst = min(range(len(evaluation.class_accuracy)), key=evaluation.class_accuracy.__getitem__)
     return [
         ("accuracy", f"{100 * evaluation.accuracy:.2f} % of {evaluation.image_count} {evaluation.split} images"),
         ("error rate", f"{100 * evaluation.error_rate:.2f} %"),
-        ("hardest label", f"{worst}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
+        ("hardest label", f"{labels[worst]}: {100 * evaluation.class_accuracy[worst]:.2f} %"),
         ("calibration error", f"{100 * evaluation.calibration_error:.2f} %"),
         (f"train loss, {evaluation.split} loss", f"{evaluation.train_loss:.4f}, {evaluation.loss:.4f} nats"),
     ]

@@ -36,6 +36,15 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Epoch:
+    """An epoch that is done: its number, from 1, the losses of its steps, and the classifier as it stands then."""
+
+    number: int
+    losses: Tensor  # (step,)
+    classifier: ImageClassifier
+
+
+@dataclass(frozen=True)
 class TrainingResult:
     """Where the trained classifier lies, and how its training went."""
 
@@ -55,6 +64,7 @@ def train(
     device: torch.device,
     checkpoint: Path,
     on_progress: Callable[[Progress], None],
+    on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> TrainingResult:
     """Train the preset's network and write it to `checkpoint`; TrainingError names the step of a non-finite loss.
 
@@ -65,7 +75,7 @@ def train(
     split = load_split(dataset, "train", device)
     classifier = _initial_classifier(preset, summary, device)
     start = time.perf_counter()
-    losses = _fit(classifier, split, training, on_progress)
+    losses = _fit(classifier, split, training, on_progress, on_epoch)
     duration_s = time.perf_counter() - start
     save_checkpoint(checkpoint, classifier, preset.network)
     return TrainingResult(
@@ -96,7 +106,11 @@ def _initial_classifier(preset: Preset, summary: DataSummary, device: torch.devi
 
 
 def _fit(
-    classifier: ImageClassifier, split: Split, training: Training, on_progress: Callable[[Progress], None]
+    classifier: ImageClassifier,
+    split: Split,
+    training: Training,
+    on_progress: Callable[[Progress], None],
+    on_epoch: Callable[[Epoch], None],
 ) -> Tensor:
     """Take all steps and return their losses (step,), which stay on the device until somebody looks."""
     steps_per_epoch = -(-len(split.labels) // training.batch_size)
@@ -118,6 +132,8 @@ def _fit(
             _demand_finite(losses[:step], training)
             epoch = -(-step // steps_per_epoch)
             on_progress(Progress(epoch, training.epochs, step, steps, losses[step - 1].item()))
+        if step % steps_per_epoch == 0:
+            on_epoch(Epoch(step // steps_per_epoch, losses[step - steps_per_epoch : step], classifier))
     if average is not None:
         classifier.load_state_dict(average.module.state_dict())
     return losses

@@ -12,7 +12,7 @@ def published(outcome: Outcome) -> Publication:
     return outcome.publication
 
 
-def tested(outcome: Outcome) -> Evaluation:
+def evaluated(outcome: Outcome) -> Evaluation:
     """The quality on the test images of a run that no gate refused."""
     if outcome.test is None:
         raise AssertionError(f"the candidate was refused: {outcome.refusal}")

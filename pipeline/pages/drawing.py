@@ -1,10 +1,12 @@
 """Draws a figure twice with matplotlib, in light and in dark ink on a transparent ground."""
 
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
 from pipeline.pages.page import Figure
@@ -25,9 +27,12 @@ def _paint(paint: Callable[[Canvas], None], ink: str, width: float, height: floa
     inks = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor")
     grounds = ("figure.facecolor", "axes.facecolor", "savefig.facecolor", "legend.facecolor")
     settings: Any = dict.fromkeys(inks, ink) | dict.fromkeys(grounds, "none")
-    with rc_context(settings):
+    with rc_context(settings), warnings.catch_warnings():
+        # A label in a script that matplotlib's font lacks is a box here; the page's own text has it as it is.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         canvas = Canvas(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
         paint(canvas)
         file = BytesIO()
-        canvas.savefig(file, format="png", metadata={"Software": None})
+        surface = FigureCanvasAgg(canvas)  # Canvas.savefig would lay it out and draw it twice
+        surface.print_png(file, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""One HTML page in one file: sections of sentences, tables and figures, for a phone, the dark and paper."""
+"""One HTML page in one file: sections of sentences, tables, figures and pictures, for a phone, the dark and paper."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+INDEX = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 
@@ -23,12 +24,12 @@ class Figure:
     @property
     def light_uri(self) -> str:
         """The picture as an address that needs no other file."""
-        return _data_uri(self.light)
+        return data_uri(self.light)
 
     @property
     def dark_uri(self) -> str:
         """The same for dark surroundings."""
-        return _data_uri(self.dark)
+        return data_uri(self.dark)
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,37 @@ class Table:
     caption: str = ""
 
 
-Block = str | Figure | Table
-"""A paragraph, a picture or a table."""
+@dataclass(frozen=True)
+class Picture:
+    """A small picture as it is, every pixel a square, and the lines below it."""
+
+    png: bytes
+    lines: Sequence[str]
+
+    @property
+    def uri(self) -> str:
+        """The picture as an address that needs no other file."""
+        return data_uri(self.png)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small pictures side by side, as many in a row as there is room for."""
+
+    pictures: Sequence[Picture]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A sentence that leads elsewhere."""
+
+    text: str
+    target: str
+
+
+Block = str | Figure | Table | Gallery | Link
+"""A paragraph, a figure, a table, small pictures or a link."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +94,16 @@ class Page:
 
     @property
     def figures(self) -> list[Figure]:
-        """Every picture on it."""
+        """Every figure on it."""
         return [block for section in self.sections for block in section.blocks if isinstance(block, Figure)]
 
 
 def write_page(page: Page, folder: Path) -> Path:
-    """Write index.html, which needs no other file, and beside it every picture as a PNG; returns the page's path."""
+    """Write index.html, which needs no other file, and beside it every figure as a PNG; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for figure in page.figures:
         (folder / f"{figure.name}.png").write_bytes(figure.light)
-    path = folder / "index.html"
+    path = folder / INDEX
     path.write_text(render(page), encoding="utf-8")
     return path
 
@@ -84,5 +114,6 @@ def render(page: Page) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(page=page)
 
 
-def _data_uri(png: bytes) -> str:
+def data_uri(png: bytes) -> str:
+    """A PNG as an address that holds it."""
     return f"data:image/png;base64,{b64encode(png).decode()}"

@@ -1,19 +1,23 @@
 """The flow under a real Prefect server: names, states, artifacts."""
 
+import json
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prefect import State, flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import Artifact, TaskRun
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.testing.utilities import prefect_test_harness
 
 from pipeline.errors import DataError, FetchError, PipelineError
-from pipeline.flow import RETRIES, as_task, digits
+from pipeline.flow import RETRIES, as_task, digits, progress_artifact
 from pipeline.run import Outcome
-from tests.outcomes import published, tested
+from pipeline.train import Progress
+from tests.outcomes import evaluated, published
 from tests.pipeline.presets import write_preset
 
 pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
@@ -55,7 +59,7 @@ def test_the_flow_completes_and_publishes(finished: State[Outcome]) -> None:
 
 
 def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
-    """Fetch, check, train, evaluate, export, verify, compare, rehearse, publish: in this order, all completed."""
+    """From fetch to publish: in this order, all completed."""
     runs = task_runs(finished)
     assert [run.name for run in runs] == [
         "fetch",
@@ -67,6 +71,7 @@ def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
         "compare",
         "rehearse",
         "evaluate",
+        "report",
         "publish",
     ]
     assert all(run.state is not None and run.state.is_completed() for run in runs)
@@ -80,13 +85,71 @@ def test_the_run_is_named_by_what_it_makes(finished: State[Outcome]) -> None:
         assert client.read_flow_run(run_id).name.startswith("digits ")
 
 
-def test_the_result_is_an_artifact(finished: State[Outcome]) -> None:
-    """A table with the accuracy, and a link to the version directory."""
-    outcome = finished.result()
+def artifacts_of(state: State[Outcome]) -> dict[str | None, Artifact]:
+    """The newest artifacts of a flow run and its tasks, by key."""
+    run_id = state.state_details.flow_run_id
     with get_client(sync_client=True) as client:
-        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert f"{100 * tested(outcome).accuracy:.2f} %" in str(artifacts["run"].data)
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        )
+    return {artifact.key: artifact for artifact in found}
+
+
+def test_the_result_is_an_artifact(finished: State[Outcome]) -> None:
+    """A table with the accuracy, and links to the version directory and its report."""
+    outcome, artifacts = finished.result(), artifacts_of(finished)
+    assert f"{100 * evaluated(outcome).accuracy:.2f} %" in str(artifacts["run"].data)
     assert published(outcome).path.as_uri() in str(artifacts["version-directory"].data)
+    assert published(outcome).report.is_file()
+    assert published(outcome).report.as_uri() in str(artifacts["report"].data)
+
+
+def test_the_classes_are_an_artifact(finished: State[Outcome]) -> None:
+    """A table with a row for each class, as the report has it."""
+    table = artifacts_of(finished)["classes"]
+    assert table.type == "table"
+    rows = json.loads(str(table.data))
+    recall = [f"{100 * share:.2f} %" for share in evaluated(finished.result()).class_accuracy]
+    assert [row["recall"] for row in rows] == recall
+
+
+def test_the_confusion_matrix_is_a_picture(finished: State[Outcome]) -> None:
+    """An image artifact whose address holds the PNG itself: Prefect's page needs no other server."""
+    picture = artifacts_of(finished)["confusion"]
+    assert picture.type == "image"
+    start, _, content = str(picture.data).partition(",")
+    assert start == "data:image/png;base64"
+    assert b64decode(content) == (published(finished.result()).path / "report" / "confusion.png").read_bytes()
+
+
+def test_the_progress_of_the_training_ends_at_100(finished: State[Outcome]) -> None:
+    """It belongs to the task that trains."""
+    progress = artifacts_of(finished)["training"]
+    assert (progress.type, progress.data) == ("progress", 100)
+    (train,) = (run for run in task_runs(finished) if run.name == "train")
+    assert progress.task_run_id == train.id
+
+
+def test_progress_is_told_once_a_second_at_most(finished: State[Outcome]) -> None:
+    """Each time is a call of the server: of a thousand steps at once the first and the last are told."""
+
+    @flow
+    def many_steps() -> list[float]:
+        tell = progress_artifact(every_s=600)
+        told = []
+        for step in (1, 500, 999, 1000):
+            tell(Progress(epoch=1, epochs=1, step=step, steps=1000, loss=1.0))
+            told.append(newest_progress())
+        return told
+
+    assert many_steps() == [0.1, 0.1, 0.1, 100]
+
+
+def newest_progress() -> float:
+    """What the server knows of the newest progress artifact."""
+    with get_client(sync_client=True) as client:
+        (artifact,) = client.read_artifacts(sort=ArtifactSort.CREATED_DESC, limit=1)
+    return float(str(artifact.data))
 
 
 @pytest.mark.parametrize(

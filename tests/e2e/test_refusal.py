@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.repository import ModelRepository
 from tests.pipeline.presets import write_preset
-from tests.programs import run_program
+from tests.programs import run_program, server_process
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def test_force_publishes_it_and_the_manifest_says_so(arguments: list[str | Path]
     assert [entry.event for entry in model.history()] == ["publish"]
 
 
-def test_a_server_that_is_not_there_fails_a_run_that_published(
-    arguments: list[str | Path], model: ModelRepository
-) -> None:
-    """Exit code 1, one line; the version is there."""
-    done = run_program(*arguments, "--force", "--confirm", "127.0.0.1:1", OMP_NUM_THREADS="1")
-    assert done.returncode == 1
-    assert "pipeline: version 1 is published and current, but after 30 s 127.0.0.1:1 answers" in done.stderr
-    assert model.current().version == 1
+def test_a_server_confirms_what_was_published(arguments: list[str | Path], tmp_path: Path) -> None:
+    """It waits for its first version, and the run for its answer."""
+    with server_process(tmp_path / "repository", tmp_path / "log", "--provider", "cpu") as server:
+        done = run_program(*arguments, "--force", "--confirm", server.address, "--json", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["confirmation"] == (
+        f"{server.address} answers with version 1 on CPUExecutionProvider"
+    )

@@ -5,15 +5,12 @@ should not. Prints what it did as JSON; fails with an assertion at the first thi
 """
 
 import json
-import os
 import shutil
-import signal
 import sys
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from types import FrameType
 
 from pipeline import publish as publish_module
 from pipeline import repository as repository_module
@@ -22,8 +19,10 @@ from pipeline.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
 from serving.session import CPU, Session
 from serving.versions.manifest import parse_current, read_version
+from tests.pipeline.killed import run_until_killed
 
 VERSIONS = Path(__file__).parents[1] / "serving" / "versions"
+FILES = {"model.onnx", "known_answers.npz", "README.md", "report/index.html"}
 WATCHED = {publish_module.__file__, repository_module.__file__}
 
 
@@ -35,31 +34,13 @@ def description(version: int) -> Manifest:
     return manifest
 
 
-def publish_until(repository: Path, line_count: int) -> bool:
-    """Publish version 2 in a fork that is killed before its line `line_count`; say whether it was killed."""
-    child = os.fork()
-    if child == 0:
-        lines_left = line_count
-
-        def trace(frame: FrameType, event: str, _argument: object) -> object:
-            nonlocal lines_left
-            if frame.f_code.co_filename not in WATCHED:
-                return None
-            if event == "line":
-                lines_left -= 1
-                if lines_left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        sys.settrace(trace)  # type: ignore[arg-type]
-        publish(repository, VERSIONS / "2", description(2))
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.WEXITSTATUS(status) == 0
-    return False
+def candidate(version: int, folder: Path) -> Path:
+    """One of the two real versions as a candidate, with a report."""
+    if not folder.exists():
+        shutil.copytree(VERSIONS / str(version), folder)
+        (folder / "report").mkdir()
+        (folder / "report" / "index.html").write_text(f"page of version {version}")
+    return folder
 
 
 def read_on(model: Path, stop: Event, results: "Queue[list[int] | str]") -> None:
@@ -87,7 +68,7 @@ def look(repository: Path) -> int:
     assert current.version in (1, 2)
     for version in model.versions():  # whatever bears a number is whole, current or not
         manifest = model.manifest(version)
-        assert {file.path for file in manifest.files} == {"model.onnx", "known_answers.npz"}
+        assert {file.path for file in manifest.files} == FILES
         for file in manifest.files:
             assert repository_module.sha256_of(model.path(version) / file.path) == file.sha256
     return current.version
@@ -95,7 +76,7 @@ def look(repository: Path) -> int:
 
 def finish(repository: Path) -> None:
     """The next run completes what was begun, once, and leaves nothing over."""
-    publication = publish(repository, VERSIONS / "2", description(2))
+    publication = publish(repository, candidate(2, repository.parent / "candidate-2"), description(2))
     model = ModelRepository(repository / "digits")
     assert publication.current_version == publication.version == 2
     assert model.versions() == [1, 2]
@@ -108,7 +89,8 @@ def main(folder: Path) -> None:
     """Kill before line 1, 2, 3 ... until the writer comes through."""
     processes = get_context("fork")
     first = folder / "first"
-    publish(first, VERSIONS / "1", description(1))
+    publish(first, candidate(1, folder / "candidate-1"), description(1))
+    candidate(2, folder / "candidate-2")
     kills = 0
     loads: list[int] = []
     while True:
@@ -118,7 +100,11 @@ def main(folder: Path) -> None:
         results: Queue[list[int] | str] = processes.Queue()
         reader = processes.Process(target=read_on, args=(repository / "digits", stop, results))
         reader.start()
-        was_killed = publish_until(repository, kills + 1)
+        was_killed = run_until_killed(
+            lambda: publish(repository, folder / "candidate-2", description(2)),  # noqa: B023 - run at once
+            kills + 1,
+            WATCHED,
+        )
         look(repository)
         finish(repository)
         stop.set()

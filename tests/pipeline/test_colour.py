@@ -100,7 +100,7 @@ def test_a_network_that_mixes_up_red_and_blue_is_found(untrained: Path, letters:
 def test_grey_keeps_its_scalar_constants(tmp_path: Path) -> None:
     """No transposition and no vector of one: the graph of grey images is as small as it can be."""
     grey = NETWORK.model_copy(update={"features": (1, 2, 4)})
-    save_checkpoint(tmp_path / "grey.pt", build_classifier(grey, mean=(0.5,), std=(0.5,)), grey)
+    save_checkpoint(tmp_path / "grey.pt", build_classifier(grey, mean=(0.5,), std=(0.25,)), grey)
     graph = onnx.load(export(tmp_path / "grey.pt", tmp_path / "grey.onnx", size=SIZE)).graph
     assert [node.op_type for node in graph.node][:6] == ["Cast", "Div", "Sub", "Div", "Unsqueeze", "Conv"]
     shapes = {constant.name: list(constant.dims) for constant in graph.initializer}

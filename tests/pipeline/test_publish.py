@@ -22,6 +22,10 @@ def candidate(folder: Path, content: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_text(content)
     (folder / "known_answers.npz").write_text(f"answers of {content}")
+    (folder / "checkpoint.pt").write_text("is not published")
+    (folder / "report").mkdir(exist_ok=True)
+    for name in ("index.html", "confusion.png"):
+        (folder / "report" / name).write_text(f"{name} of {content}")
     return folder
 
 
@@ -50,10 +54,27 @@ def test_the_manifest_lists_every_other_file_with_hash_and_size(repository: Path
     """So that a reader can prove every byte."""
     path = publish_text(repository, "one").path
     files = json.loads((path / "manifest.json").read_text())["files"]
-    assert {file["path"] for file in files} == {entry.name for entry in path.iterdir()} - {"manifest.json"}
+    found = {entry.relative_to(path).as_posix() for entry in path.rglob("*") if entry.is_file()}
+    assert {file["path"] for file in files} == found - {"manifest.json"}
+    assert {"README.md", "report/index.html", "report/confusion.png"} < found
     for file in files:
         assert file["sha256"] == sha256_of(path / file["path"])
         assert file["size_bytes"] == (path / file["path"]).stat().st_size
+
+
+def test_nothing_else_of_the_candidate_is_published(repository: Path) -> None:
+    """Such as its checkpoint."""
+    names = {path.name for path in publish_text(repository, "one").path.iterdir()}
+    assert names == {"manifest.json", "model.onnx", "known_answers.npz", "README.md", "report"}
+
+
+def test_a_changed_page_of_the_report_is_damage(repository: Path) -> None:
+    """What is hashed is proved, in folders too."""
+    publication = publish_text(repository, "one")
+    page = publication.path / "report" / "index.html"
+    page.chmod(0o644)
+    page.write_text("better than it was")
+    assert not ModelRepository(repository / "digits").is_whole(1)
 
 
 def test_another_model_is_the_next_version_and_knows_its_parent(repository: Path) -> None:
@@ -145,7 +166,9 @@ def test_the_history_has_the_hash_of_every_manifest(repository: Path) -> None:
 
 def test_published_files_are_read_only(repository: Path) -> None:
     """Nobody edits what is published by accident, and every user may read it."""
-    for path in publish_text(repository, "one").path.iterdir():
+    files = [path for path in publish_text(repository, "one").path.rglob("*") if path.is_file()]
+    assert len(files) == 6
+    for path in files:
         assert path.stat().st_mode & 0o777 == 0o444
 
 

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from pipeline.dataset import FILE_NAMES, Dataset, read_file
 from pipeline.fetch import fetch
+from pipeline.repository import CARD, MANIFEST, REPORT, ModelRepository, to_json, write_durably
 from pipeline.run import Request, run
 from scripts.make_letters import make_letters
 from tests.outcomes import published
@@ -38,7 +39,7 @@ def make_versions() -> None:
     shutil.rmtree(VERSIONS, ignore_errors=True)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        smaller = crop(fetch(None, download=False, cache=folder), folder / "cropped")
+        smaller = crop(fetch(None, validation_fraction=0.15, download=False, cache=folder), folder / "cropped")
         for changes, dataset in (
             ({"seed": "0"}, None),
             ({"seed": "1"}, None),
@@ -53,8 +54,19 @@ def make_versions() -> None:
                 dataset=dataset,
                 cache=folder / "cache",
             )
-            publication = published(run(request))
-            shutil.copytree(publication.path, VERSIONS / str(publication.version))
+            made = published(run(request))
+            copy_without_pages(made.path, VERSIONS / str(made.version))
+
+
+def copy_without_pages(version: Path, copy: Path) -> None:
+    """Keep what a server reads: report and model card would be most of the bytes."""
+    shutil.copytree(version, copy, ignore=shutil.ignore_patterns(REPORT, CARD))
+    manifest = ModelRepository(version.parent).manifest(int(version.name))
+    kept = [file for file in manifest.files if (copy / file.path).is_file()]
+    del manifest.files[:]
+    manifest.files.extend(kept)
+    (copy / MANIFEST).unlink()
+    write_durably(copy / MANIFEST, to_json(manifest))
 
 
 def crop(dataset: Dataset, folder: Path) -> Path:
