@@ -98,8 +98,11 @@ class CNN(nn.Module):
 class PooledCNN(nn.Module):
     """Task 3, equations (5), (7), (8): L layers, each a convolution, a ReLU and a pooling from N_{l-1} to N_l pixels.
 
+    With `batch_norm`, which the lab does not know, each convolution's features are normalised before the ReLU.
+
     Attributes:
         convolutions: the L layers' filters, (F_l, F_{l-1}, 2K_l + 1, 2K_l + 1).
+        normalisations: what follows each convolution: batch norm over F_l features, or nothing.
         windows: Δ_l = N_{l-1} / N_l, exact where the lab takes the floor.
 
     Raises:
@@ -115,6 +118,7 @@ class PooledCNN(nn.Module):
         *,
         pool: Pool = average_pool,
         convolution: Convolution = torch_convolution,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         check_layers(taps, features)
@@ -123,6 +127,9 @@ class PooledCNN(nn.Module):
         self.windows = tuple(before // after for before, after in pairwise(sizes))
         self.pool = pool
         self.convolutions = _convolutions(taps, features, convolution)
+        self.normalisations = nn.ModuleList(
+            nn.BatchNorm2d(count) if batch_norm else nn.Identity() for count in features[1:]
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Map floating (batch, F_0, N_0, N_0), any range, to (batch, F_L, N_L, N_L), [0, ∞).
@@ -131,9 +138,12 @@ class PooledCNN(nn.Module):
             ValueError: images has another rank, number of features or size.
         """
         check_shape(images, "batch", self.in_features, self.in_size, self.in_size)
-        for convolution, window in zip(self.convolutions, self.windows, strict=True):
-            images = functional.relu(convolution(images))  # (batch, F_l, N_{l-1}, N_{l-1}), [0, ∞)
-            images = self.pool(images, window)  # (batch, F_l, N_l, N_l), [0, ∞)
+        for convolution, normalisation, window in zip(
+            self.convolutions, self.normalisations, self.windows, strict=True
+        ):
+            images = functional.relu(normalisation(convolution(images)))  # (batch, F_l, N_{l-1}, N_{l-1}), [0, ∞)
+            if window > 1:  # else each pixel is a window of its own, and would cost a pass over all of them
+                images = self.pool(images, window)  # (batch, F_l, N_l, N_l), [0, ∞)
         return images
 
 
@@ -153,12 +163,17 @@ class PooledReadoutCNN(nn.Module):
     """
 
     def __init__(
-        self, spec: CNNSpec, *, pooling: Pooling = "average", initialisation: Initialisation = "scaled"
+        self,
+        spec: CNNSpec,
+        *,
+        pooling: Pooling = "average",
+        initialisation: Initialisation = "scaled",
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         check_choice("pooling", pooling, get_args(Pooling))
         check_choice("initialisation", initialisation, get_args(Initialisation))
-        self.layers = PooledCNN(spec.taps, spec.features, spec.sizes, pool=POOLS[pooling])
+        self.layers = PooledCNN(spec.taps, spec.features, spec.sizes, pool=POOLS[pooling], batch_norm=batch_norm)
         scale = 1.0 if initialisation == "randn" else spec.readout_inputs**-0.5
         self.readout = nn.Parameter(scale * torch.randn(spec.readout_inputs, spec.classes))
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from models.architectures import ARCHITECTURES
 from models.classifier import ImageClassifier
-from models.cnn import PooledReadoutCNN
 from pipeline.config import Network
 from pipeline.errors import CheckpointError
 
@@ -19,8 +19,7 @@ def build_classifier(
 
     Its first weights come from torch's global generator.
     """
-    cnn = PooledReadoutCNN(network.spec, pooling=network.pooling, initialisation=network.initialisation)
-    return ImageClassifier(cnn, mean, std)
+    return ImageClassifier(ARCHITECTURES[network.architecture](network.spec), mean, std)
 
 
 def save_checkpoint(path: Path, classifier: ImageClassifier, network: Network) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from models.architectures import ARCHITECTURES, NetworkSpec, check_spec
 from models.classifier import CHANNELS
-from models.cnn import CNNSpec
 from pipeline.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
@@ -22,39 +22,68 @@ class _Section(BaseModel):
 
 
 class Network(_Section):
-    """What is trained: the layers of the CNN, how it pools, and how its readout starts."""
+    """What is trained: an architecture, its layers, how it pools, and how its readout starts."""
 
-    taps: Numbers
+    architecture: str = "pooled-readout"
+    taps: Numbers = ()
     features: Numbers
     sizes: Numbers
     classes: int
-    pooling: Literal["average", "max"]
-    initialisation: Literal["scaled", "randn"]
+    pooling: Literal["average", "max"] = "average"
+    initialisation: Literal["scaled", "randn"] = "scaled"
+    batch_norm: bool = False
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        if self.spec.features[0] not in CHANNELS:
+        if self.architecture not in ARCHITECTURES:
+            known = ", ".join(ARCHITECTURES)
+            raise ValueError(f"there is no architecture {self.architecture!r}; expected one of {known}")
+        check_spec(ARCHITECTURES[self.architecture], self.spec)
+        if self.features[0] not in CHANNELS:
             raise ValueError(
                 f"features starts with {self.features[0]}; expected 1, as images are grey, or 3, as they are coloured"
             )
         return self
 
     @property
-    def spec(self) -> CNNSpec:
-        """The same layers as `models` takes them."""
-        return CNNSpec(self.taps, self.features, self.sizes, self.classes)
+    def spec(self) -> NetworkSpec:
+        """The same network as `models` takes it."""
+        return NetworkSpec(**self.model_dump(exclude={"architecture"}))
+
+
+class Augmentation(_Section):
+    """How far an image may be moved, each time that it is trained on; 0 leaves it where it is."""
+
+    shift_pixels: float = Field(0.0, ge=0)  # along rows and along columns
+    rotation_degrees: float = Field(0.0, ge=0, le=180)  # either way, around the centre
+    scale: float = Field(0.0, ge=0, lt=1)  # larger or smaller by this part
+
+    @property
+    def is_none(self) -> bool:
+        """Whether every image stays as it is."""
+        return not (self.shift_pixels or self.rotation_degrees or self.scale)
 
 
 class Training(_Section):
     """How it is trained; the same seed gives the same network."""
 
     optimizer: Literal["sgd", "adamw"]
+    momentum: float = Field(0.0, ge=0, lt=1)  # Nesterov's, of sgd
     schedule: Literal["constant", "one-cycle"]
     learning_rate: float = Field(gt=0)  # with one-cycle its peak
     weight_decay: float = Field(ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)  # the share of a label that goes to all classes alike
+    augmentation: Augmentation = Augmentation()
+    averaging_epochs: float = Field(0.0, ge=0)  # how far back the average of the weights looks; 0 for the last weights
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**31)  # as the manifest keeps it
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum {self.momentum:g} is sgd's; {self.optimizer} has its own, so leave it out")
+        return self
 
 
 class Data(_Section):
@@ -143,7 +172,7 @@ def _describe(fault: ErrorDetails) -> str:
         return f"{key} is not a known key{_hint(fault)}"
     if fault["type"] == "missing":
         return f"{key} is missing"
-    if fault["type"] == "value_error":  # a sentence of our own, or of CNNSpec
+    if fault["type"] == "value_error":  # a sentence of our own, or of a network
         return f"{key}: {fault['ctx']['error']}"
     return f"{key} = {fault['input']!r}: {fault['msg'].replace('Input should', 'it should')}"
 
@@ -158,6 +187,7 @@ def _hint(fault: ErrorDetails) -> str:
 _SECTIONS: dict[tuple[int | str, ...], type[_Section]] = {
     ("network",): Network,
     ("training",): Training,
+    ("training", "augmentation"): Augmentation,
     ("data",): Data,
     ("gates",): Gates,
 }

@@ -8,19 +8,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from models.classifier import ImageClassifier
+from pipeline.augment import augment
 from pipeline.check import DataSummary
 from pipeline.checkpoint import build_classifier, save_checkpoint
 from pipeline.config import Preset, Training
 from pipeline.dataset import Dataset, Split, load_split
 from pipeline.device import describe_device
 from pipeline.errors import TrainingError
+from pipeline.optimise import make_average, make_optimizer, make_schedule
 
 LOOK_EVERY_STEPS = 50  # a look at the loss makes a GPU wait for the host
 STEP_LOSS_COUNT = 200  # at most, as many as a figure can show
+MOVE_SEED_OFFSET = 2**31  # beyond every seed of a preset, so that no two generators ever start alike
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,18 @@ def _fit(
     """Take all steps and return their losses (step,), which stay on the device until somebody looks."""
     steps_per_epoch = -(-len(split.labels) // training.batch_size)
     steps = training.epochs * steps_per_epoch
-    optimizer = _optimizer(classifier, training)
-    schedule = _schedule(optimizer, training, steps)
+    optimizer = make_optimizer(classifier, training)
+    schedule = make_schedule(optimizer, training, steps)
+    average = make_average(classifier, training, steps_per_epoch)
     losses = torch.zeros(steps, device=split.images.device)
-    for step, batch in enumerate(_batches(split, training), start=1):
-        loss = functional.cross_entropy(classifier.logits(split.images[batch]), split.labels[batch])
+    for step, (images, labels) in enumerate(_batches(split, training), start=1):
+        loss = functional.cross_entropy(classifier.logits(images), labels, label_smoothing=training.label_smoothing)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
+        if average is not None:
+            average.update_parameters(classifier)
         losses[step - 1] = loss.detach()
         if step % LOOK_EVERY_STEPS == 0 or step % steps_per_epoch == 0:
             _demand_finite(losses[:step], training)
@@ -130,28 +134,22 @@ def _fit(
             on_progress(Progress(epoch, training.epochs, step, steps, losses[step - 1].item()))
         if step % steps_per_epoch == 0:
             on_epoch(Epoch(step // steps_per_epoch, losses[step - steps_per_epoch : step], classifier))
+    if average is not None:
+        classifier.load_state_dict(average.module.state_dict())
     return losses
 
 
-def _batches(split: Split, training: Training) -> Iterator[Tensor]:
-    """Yield the indices of each batch, every image once an epoch; the order is the same on every device."""
-    generator = torch.Generator().manual_seed(training.seed)
+def _batches(split: Split, training: Training) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images and labels of each batch, every image once an epoch.
+
+    Their order, and how each image is moved, are the same on every device and independent of each other.
+    """
+    order_generator = torch.Generator().manual_seed(training.seed)
+    move_generator = torch.Generator().manual_seed(training.seed + MOVE_SEED_OFFSET)
     for _ in range(training.epochs):
-        order = torch.randperm(len(split.labels), generator=generator).to(split.images.device)
-        yield from torch.split(order, training.batch_size)
-
-
-def _optimizer(classifier: ImageClassifier, training: Training) -> Optimizer:
-    optimizers: dict[str, type[SGD | AdamW]] = {"sgd": SGD, "adamw": AdamW}
-    return optimizers[training.optimizer](
-        classifier.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-    )
-
-
-def _schedule(optimizer: Optimizer, training: Training, steps: int) -> LRScheduler:
-    if training.schedule == "one-cycle":
-        return OneCycleLR(optimizer, max_lr=training.learning_rate, total_steps=steps, cycle_momentum=False)
-    return LambdaLR(optimizer, lambda _step: 1.0)
+        order = torch.randperm(len(split.labels), generator=order_generator).to(split.images.device)
+        for batch in torch.split(order, training.batch_size):
+            yield augment(split.images[batch], training.augmentation, move_generator), split.labels[batch]
 
 
 def _demand_finite(losses: Tensor, training: Training) -> None:

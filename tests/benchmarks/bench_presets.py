@@ -1,13 +1,16 @@
-"""Trains every preset with several seeds and prints the accuracy: mean, standard deviation, least, seconds.
+"""Trains presets with several seeds and prints the accuracy: mean, standard deviation, least, seconds.
 
-    python -m tests.benchmarks.bench_presets [SEEDS]
+    python -m tests.benchmarks.bench_presets [SEEDS] [PRESET …]
 
-These are the figures in the comments of pipeline/presets.
+Without names, every preset. These are the figures in the comments of pipeline/presets. What shares the cores makes the
+training longer, so the time that the process had on a core is printed as well.
 """
 
+import argparse
 import statistics
-import sys
 import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,29 +27,59 @@ from tests.pipeline.presets import with_training
 SEEDS = 5
 
 
-def measure(preset: Preset, dataset: Dataset, device: torch.device, folder: Path) -> tuple[float, float]:
-    """Train once; accuracy on the test images, [0, 1], and seconds of training."""
+@dataclass(frozen=True)
+class Measured:
+    """One training."""
+
+    validation: float  # accuracy, percent
+    test: float  # accuracy, percent
+    duration_s: float
+    core_s: float  # of all threads together
+
+
+def measure(preset: Preset, dataset: Dataset, device: torch.device, folder: Path) -> Measured:
+    """Train once, and look at what came of it."""
     summary = check(dataset, classes=preset.network.classes, size=preset.network.sizes[0])
-    checkpoint = folder / "checkpoint.pt"
+    checkpoint, start_s = folder / "checkpoint.pt", time.process_time()
     result = train(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=lambda _: None)
-    return evaluate(checkpoint, dataset, split="test", device=device).accuracy, result.duration_s
+    core_s = time.process_time() - start_s
+    validation = evaluate(checkpoint, dataset, split="validation", device=device)
+    test = evaluate(checkpoint, dataset, split="test", device=device)
+    return Measured(100 * validation.accuracy, 100 * test.accuracy, result.duration_s, core_s)
 
 
-def main(seeds: int) -> None:
-    """Print a row a preset."""
+def describe(name: str, rounds: list[Measured]) -> str:
+    """Three lines a preset."""
+    accuracies = {
+        "test": [one.test for one in rounds],
+        "validation": [one.validation for one in rounds],
+    }
+    lines = [
+        f"{name if split == 'test' else '':10} {split} {statistics.mean(values):.2f} % "
+        f"(sd {statistics.stdev(values):.2f}, least {min(values):.2f}, seeds 0 to {len(values) - 1})"
+        for split, values in accuracies.items()
+    ]
+    duration_s = statistics.median(one.duration_s for one in rounds)
+    core_s = statistics.median(one.core_s for one in rounds)
+    return "\n".join([*lines, f"{'':10} {duration_s:.1f} s of training, {core_s:.1f} s of a core"])
+
+
+def main(seeds: int, names: list[str]) -> None:
+    """Print what came of each preset as soon as it is known."""
     device = choose_device("auto")
     with tempfile.TemporaryDirectory() as folder:
-        for name in preset_names():
-            fraction = load_preset(name).data.validation_fraction
+        for name in names:
+            preset = load_preset(name)
+            fraction = preset.data.validation_fraction
             dataset = fetch(None, validation_fraction=fraction, download=False, cache=Path(folder))
-            presets = [with_training(load_preset(name), seed=seed) for seed in range(seeds)]
-            rows = [measure(preset, dataset, device, Path(folder)) for preset in presets]
-            accuracies, seconds = zip(*rows, strict=True)
-            mean, sd, least = (100 * figure(accuracies) for figure in (statistics.mean, statistics.stdev, min))
-            print(f"{name:10} accuracy {mean:.2f} % (sd {sd:.2f}, least {least:.2f}, seeds 0 to {seeds - 1})")
-            print(f"{'':10} {statistics.median(seconds):.1f} s of training")
+            seeded = [with_training(preset, seed=seed) for seed in range(seeds)]
+            print(describe(name, [measure(one, dataset, device, Path(folder)) for one in seeded]), flush=True)
     print(f"torch {torch.__version__}, {describe_device(device)}, {torch.get_num_threads()} threads")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seeds", nargs="?", type=int, default=SEEDS, help="at least 2, for a standard deviation")
+    parser.add_argument("presets", nargs="*", default=preset_names(), metavar="PRESET")
+    given = parser.parse_args()
+    main(given.seeds, given.presets)

@@ -156,6 +156,38 @@ def test_pooled_cnn_pools_behind_the_relu(pool: Pool) -> None:
     assert torch.equal(network(images), pool(second(pool(first(images).relu(), 2)).relu(), 3))
 
 
+def test_a_layer_need_not_pool() -> None:
+    """Where a size repeats, the pixels stay as they are."""
+    network, images = PooledCNN((1, 1), (1, 2, 2), (6, 6, 3)), torch.randn(2, 1, 6, 6)
+    first, second = network.convolutions
+    assert torch.equal(network(images), average_pool(second(first(images).relu()).relu(), 2))
+
+
+def test_batch_norm_stands_between_convolution_and_relu() -> None:
+    """While it trains, each feature of a batch leaves its convolution with mean 0 and variance 1."""
+    network, images = PooledCNN((1, 1), (1, 2, 3), (12, 6, 2), batch_norm=True).double(), torch.randn(4, 1, 12, 12)
+    expected = images = images.double()
+    for convolution, window in zip(network.convolutions, network.windows, strict=True):
+        features = convolution(expected)
+        mean, var = features.mean(dim=(0, 2, 3), keepdim=True), features.var(dim=(0, 2, 3), correction=0, keepdim=True)
+        expected = average_pool(((features - mean) / (var + 1e-5).sqrt()).relu(), window)
+    torch.testing.assert_close(network(images), expected)
+
+
+def test_batch_norm_answers_alike_alone_and_among_others() -> None:
+    """Once it has trained, an image's logits are those of the statistics that were learnt, whoever is beside it."""
+    network, images = PooledReadoutCNN(CNNSpec(), batch_norm=True).double(), torch.randn(6, 1, 28, 28).double()
+    network(images)
+    network.eval()
+    torch.testing.assert_close(network(images)[2:3], network(images[2:3]))
+
+
+def test_batch_norm_is_left_out_unless_asked_for() -> None:
+    """The lab's network has taps and a readout, and nothing else that a checkpoint would have to know."""
+    names = list(PooledReadoutCNN(CNNSpec()).state_dict())
+    assert names == ["readout", "layers.convolutions.0.weight", "layers.convolutions.1.weight"]
+
+
 def test_readout_worked_by_hand() -> None:
     """A readout of ones adds up the pooled features of each image."""
     network = PooledReadoutCNN(CNNSpec(taps=(0,), features=(1, 1), sizes=(2, 1), classes=2))

@@ -1,10 +1,12 @@
 """Presets are read strictly, and every fault of one is told at once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from models.architectures import NetworkSpec
 from pipeline.config import load_preset, preset_names
 from pipeline.errors import ConfigError
 
@@ -42,10 +44,30 @@ def test_every_preset_that_comes_with_the_program_loads(name: str) -> None:
     assert preset.description
 
 
-def test_the_two_presets_train_the_same_network() -> None:
+def test_default_and_lab_train_the_same_network() -> None:
     """The lab's preset and the default differ in the start and the training, not in the layers."""
-    assert preset_names() == ["default", "lab"]
-    assert load_preset("lab").network.spec == load_preset("default").network.spec
+    assert preset_names() == ["accurate", "default", "lab"]
+    lab, default = (load_preset(name).network for name in ("lab", "default"))
+    assert lab.spec == replace(default.spec, initialisation="randn")
+
+
+def test_what_a_preset_leaves_out_changes_nothing(tmp_path: Path) -> None:
+    """Without a word of them there is no batch norm, no momentum, no smoothing, no movement and no averaging."""
+    preset = load_preset(_write(tmp_path, VALID))
+    assert preset.network.architecture == "pooled-readout"
+    assert not preset.network.batch_norm
+    training = preset.training
+    assert (training.momentum, training.label_smoothing, training.averaging_epochs) == (0, 0, 0)
+    assert training.augmentation.is_none
+
+
+def test_a_perceptron_needs_neither_taps_nor_pooling(tmp_path: Path) -> None:
+    """Another architecture takes of [network] what it needs."""
+    layers = VALID[VALID.index("taps") : VALID.index("[training]")]
+    text = VALID.replace(
+        layers, 'architecture = "multilayer-perceptron"\nfeatures = [1, 9]\nsizes = [4]\nclasses = 3\n'
+    )
+    assert load_preset(_write(tmp_path, text)).network.spec == NetworkSpec((1, 9), (4,), 3)
 
 
 def test_lab_preset_is_the_notebooks_recipe() -> None:
@@ -72,7 +94,9 @@ def test_a_preset_cannot_be_changed(key: str) -> None:
 
 def test_an_unknown_preset_is_told_the_known_ones() -> None:
     """A name that is no preset lists those that are."""
-    with pytest.raises(ConfigError, match=r"no preset 'labs'; expected default, lab, or the path of a \.toml file"):
+    with pytest.raises(
+        ConfigError, match=r"no preset 'labs'; expected accurate, default, lab, or the path of a \.toml file"
+    ):
         load_preset("labs")
 
 
@@ -94,6 +118,29 @@ def test_an_unknown_preset_is_told_the_known_ones() -> None:
         pytest.param("taps = [1]", "taps = [1, 1]", "network: features must have one", id="lengths do not fit"),
         pytest.param("[4, 2]", "[4, 3]", "network: sizes must each divide the one before", id="sizes do not divide"),
         pytest.param("[1, 2]", "[2, 2]", "network: features starts with 2; expected 1", id="two channels"),
+        pytest.param("taps = [1]", "", "network: taps must have one entry for each layer", id="no taps"),
+        pytest.param(
+            "taps = [1]", 'taps = [1]\narchitecture = "vgg"', "no architecture 'vgg'; expected", id="no module"
+        ),
+        pytest.param("taps = [1]", "taps = [1]\nbatch_norm = 1", "network.batch_norm = 1: it should be", id="no truth"),
+        pytest.param(
+            "seed = 1", "seed = 1\nmomentum = 0.9", "momentum 0.9 is sgd's; adamw has its", id="adamw's momentum"
+        ),
+        pytest.param('"adamw"', '"sgd"\nmomentum = 1.0', "training.momentum = 1.0: it should be less", id="endless"),
+        pytest.param("seed = 1", "seed = 1\nlabel_smoothing = 1.0", "label_smoothing = 1.0: it should", id="no labels"),
+        pytest.param("seed = 1", "seed = 1\naveraging_epochs = -1.0", "averaging_epochs = -1.0: it should", id="ahead"),
+        pytest.param(
+            "seed = 1",
+            "seed = 1\n[training.augmentation]\nrotation = 5.0",
+            "training.augmentation.rotation is not a known key; did you mean rotation_degrees",
+            id="typo in augmentation",
+        ),
+        pytest.param(
+            "seed = 1",
+            "seed = 1\naugmentation = {scale = 1.0}",
+            "training.augmentation.scale = 1.0: it should be less",
+            id="scaled to nothing",
+        ),
         pytest.param("taps = [1]", "taps = [1", "cannot be read: ", id="no TOML"),
         pytest.param(
             "[training]",

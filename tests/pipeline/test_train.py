@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from pipeline.check import DataSummary, check
 from pipeline.checkpoint import build_classifier, load_checkpoint
-from pipeline.config import Preset, load_preset
+from pipeline.config import Augmentation, Preset, load_preset
 from pipeline.dataset import Dataset, load_split
 from pipeline.device import describe_device
 from pipeline.errors import TrainingError
@@ -43,6 +43,19 @@ def test_the_same_seed_gives_the_same_bytes(train_small: Train, preset: Preset) 
     assert first.step_losses == second.step_losses
 
 
+def test_the_same_seed_gives_the_same_bytes_with_everything_on(train_small: Train) -> None:
+    """Batch norm, momentum, smoothing, movement and averaging repeat themselves to the bit as well."""
+    preset = load_preset("accurate")
+    network = preset.network.model_copy(update={"features": (1, 4, 4, 4, 4)})
+    small = with_training(preset.model_copy(update={"network": network}), epochs=1, label_smoothing=0.1)
+    first, second = train_small(small, "1"), train_small(small, "2")
+    assert small.training.averaging_epochs
+    assert small.training.momentum
+    assert not small.training.augmentation.is_none
+    assert _weights(first) == _weights(second)
+    assert first.step_losses == second.step_losses
+
+
 def test_another_seed_gives_another_network(train_small: Train, preset: Preset) -> None:
     """The seed of the preset decides on the first weights and on the order of the images."""
     first, second = train_small(preset, "1"), train_small(with_training(preset, seed=1), "2")
@@ -66,7 +79,7 @@ def test_one_step_is_what_the_textbook_says(
     preset = with_training(load_preset(name), **changes, epochs=1, batch_size=4000, seed=7)
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        expected = build_classifier(preset.network, mean=small_summary.mean, std=small_summary.std)
+        expected = build_classifier(preset.network, mean=small_summary.means, std=small_summary.stds)
     split = load_split(small_dataset, "train", cpu)
     loss = functional.cross_entropy(expected.logits(split.images), split.labels)
     gradients = torch.autograd.grad(loss, list(expected.parameters()))
@@ -79,12 +92,45 @@ def test_one_step_is_what_the_textbook_says(
         torch.testing.assert_close(after, before - 0.1 * gradient, rtol=1e-4, atol=1e-5)
 
 
+def test_smoothed_labels_cost_what_the_formula_says(
+    train_small: Train, small_dataset: Dataset, small_summary: DataSummary, cpu: torch.device
+) -> None:
+    """With smoothing ε the loss is the mean of -Σ q log p: q has 1 - ε for the label, and ε/10 more for every class."""
+    preset = with_training(load_preset("lab"), epochs=1, batch_size=4000, label_smoothing=0.3)
+    with torch.random.fork_rng():
+        torch.manual_seed(preset.training.seed)
+        untrained = build_classifier(preset.network, mean=small_summary.means, std=small_summary.stds)
+    split = load_split(small_dataset, "train", cpu)
+    with torch.no_grad():
+        logarithms = untrained(split.images)[0].double().log_softmax(dim=1)
+    target = 0.7 * functional.one_hot(split.labels, 10) + 0.03
+    expected = -(target * logarithms).sum(dim=1).mean().item()
+    assert train_small(preset).epoch_losses == pytest.approx([expected], rel=1e-5)
+
+
+def test_what_is_kept_is_the_average(train_small: Train, preset: Preset, cpu: torch.device) -> None:
+    """An average over four steps has three quarters of the weights after one step and a quarter of the next."""
+    still = {"schedule": "constant", "batch_size": 4000}
+    first = load_checkpoint(train_small(with_training(preset, **still, epochs=1), "1").checkpoint, cpu)
+    second = load_checkpoint(train_small(with_training(preset, **still, epochs=2), "2").checkpoint, cpu)
+    kept = train_small(with_training(preset, **still, epochs=2, averaging_epochs=4.0), "3").checkpoint
+    average = load_checkpoint(kept, cpu)
+    for before, after, mean in zip(first.parameters(), second.parameters(), average.parameters(), strict=True):
+        torch.testing.assert_close(mean, 0.75 * before + 0.25 * after)
+
+
+def test_movement_leaves_the_order_of_the_images_alone(train_small: Train, preset: Preset) -> None:
+    """An image that is moved by next to nothing is still the same byte for byte, and so is the training."""
+    hardly = with_training(preset, augmentation=Augmentation(shift_pixels=1e-6))
+    assert _weights(train_small(hardly, "1")) == _weights(train_small(preset, "2"))
+
+
 def test_progress_ends_with_the_last_step(train_small: Train, preset: Preset) -> None:
     """Progress grows step by step to the end of each epoch, the last and smaller batch counted."""
     heard: list[Progress] = []
     result = train_small(with_training(preset, epochs=2, batch_size=64), on_progress=heard.append)
-    assert [(told.epoch, told.step) for told in heard] == [(1, 50), (1, 54), (2, 100), (2, 108)]
-    assert {(told.epochs, told.steps) for told in heard} == {(2, 108)}
+    assert [(told.epoch, told.step) for told in heard] == [(1, 50), (1, 53), (2, 100), (2, 106)]
+    assert {(told.epochs, told.steps) for told in heard} == {(2, 106)}
     assert heard[-1].loss < heard[0].loss
     assert len(result.epoch_losses) == 2
 
