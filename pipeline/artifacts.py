@@ -17,9 +17,9 @@ from prefect.artifacts import (
 from pipeline import summary
 from pipeline.pages import tables
 from pipeline.pages.page import data_uri
-from pipeline.repository import REPORT, ModelRepository
 from pipeline.request import Outcome
 from pipeline.train import Progress
+from pipeline.versions.repository import REPORT, ModelRepository
 
 PROGRESS_EVERY_S = 1.0  # an update is a call of the server
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset import IMAGES, LABELS, Dataset, Half, is_validation, locate, read_file
+from pipeline.data.dataset import IMAGES, LABELS, Dataset, Half, is_validation, locate, read_file
+from pipeline.data.labels import LABEL_NAMES
 from pipeline.errors import DataError
-from pipeline.labels import LABEL_NAMES
 
 LEVELS = 256  # of a byte
 

@@ -10,16 +10,16 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from pipeline import gates as rules
-from pipeline.champion import Champion, find_champion
 from pipeline.config import Gates
-from pipeline.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset, load_split
 from pipeline.errors import ChampionError
 from pipeline.evaluate import Evaluation
 from pipeline.export import INPUT, OUTPUTS
-from pipeline.paired import Pairs
-from pipeline.repository import MODEL, sha256_of
-from pipeline.verdict import Verdict
+from pipeline.gates import rules
+from pipeline.gates.champion import Champion, find_champion
+from pipeline.gates.paired import Pairs
+from pipeline.gates.verdict import Verdict
+from pipeline.versions.repository import MODEL, sha256_of
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 BATCH_SIZE = 1000

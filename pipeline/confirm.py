@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from pipeline.errors import ConfirmError, NoAnswerError
-from pipeline.repository import MODEL, ModelRepository, sha256_of
-from pipeline.stub import Stub
+from pipeline.server.stub import Stub
+from pipeline.versions.repository import MODEL, ModelRepository, sha256_of
 
 WITHIN_S = 30.0  # servers look four times a second; loading and warming up take a second or two
 LOOK_S = 0.25

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.classifier import ImageClassifier
-from pipeline.checkpoint import load_checkpoint
-from pipeline.dataset import Dataset, Split, SplitName, load_split
+from pipeline.data.dataset import Dataset, Split, SplitName, load_split
+from pipeline.training.checkpoint import load_checkpoint
 
 BATCH_SIZE = 1000
 CALIBRATION_BINS = 15  # the usual number: Guo et al., "On Calibration of Modern Neural Networks", 2017

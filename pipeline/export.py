@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 import torch
 
-from pipeline.checkpoint import load_checkpoint
+from pipeline.training.checkpoint import load_checkpoint
 
 OPSET = 20  # IR 10: what onnxruntime, Triton and others of the last two years load
 INPUT = "images"

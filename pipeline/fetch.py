@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from pipeline.dataset import FILE_NAMES, Dataset, locate
+from pipeline.data.dataset import FILE_NAMES, Dataset, locate
+from pipeline.data.folder import read_folder
+from pipeline.data.idx import read_idx
 from pipeline.errors import DataError, FetchError
-from pipeline.folder import read_folder
-from pipeline.idx import read_idx
 
 EMBEDDED = Path(__file__).parents[1] / "data" / "mnist"
 

@@ -9,12 +9,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
 from pipeline.artifacts import both, leave_artifacts, progress_artifact
-from pipeline.attempt import attempt
-from pipeline.device import DeviceName
 from pipeline.errors import FetchError
-from pipeline.late import made_up_for
-from pipeline.progress import show_progress
 from pipeline.request import Outcome, Request, Stopped
+from pipeline.scheduling.attempt import attempt
+from pipeline.scheduling.late import made_up_for
+from pipeline.training.device import DeviceName
+from pipeline.training.progress import show_progress
 
 P = ParamSpec("P")
 R = TypeVar("R")

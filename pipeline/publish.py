@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.card import card
 from pipeline.pages.page import INDEX
-from pipeline.repository import (
+from pipeline.versions.card import card
+from pipeline.versions.repository import (
     CARD,
     KNOWN_ANSWERS,
     MANIFEST,

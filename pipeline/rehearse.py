@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from pipeline.errors import NoAnswerError
+from pipeline.gates.verdict import Verdict
 from pipeline.publish import publish
-from pipeline.repository import KNOWN_ANSWERS
-from pipeline.stub import Stub
-from pipeline.verdict import Verdict
+from pipeline.server.stub import Stub
 from pipeline.verify import PROBABILITIES_TOLERANCE
+from pipeline.versions.repository import KNOWN_ANSWERS
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 ROOT = Path(__file__).parents[1]  # where `serving` lies beside `pipeline`
@@ -88,7 +88,7 @@ def _server(command: Sequence[str], folder: Path) -> Iterator["subprocess.Popen[
     """The server, with its output in the files `said` and `log`; killed at the end, and also if this process is."""
     # What a server here is told by its environment, such as ports, is not meant for this one.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SERVING_")}
-    leash = (sys.executable, "-m", "pipeline.leash", str(os.getpid()))
+    leash = (sys.executable, "-m", "pipeline.server.leash", str(os.getpid()))
     with (folder / "said").open("wb") as said, (folder / "log").open("wb") as log:
         process = subprocess.Popen((*leash, *command), cwd=ROOT, env=environment, stdout=said, stderr=log)  # noqa: S603
         try:

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.device import DeviceName
 from pipeline.evaluate import Evaluation
+from pipeline.gates.verdict import Verdict, first_refusal
 from pipeline.publish import Publication
 from pipeline.train import TrainingResult
-from pipeline.verdict import Verdict, first_refusal
+from pipeline.training.device import DeviceName
 from pipeline.verify import Verification
 
 

@@ -10,21 +10,21 @@ from pipeline.check import check
 from pipeline.compare import compare
 from pipeline.config import load_preset
 from pipeline.confirm import confirm
-from pipeline.device import choose_device
 from pipeline.evaluate import evaluate
 from pipeline.export import export
 from pipeline.fetch import fetch
-from pipeline.fingerprint import find_made, fingerprint_of
-from pipeline.gates import parity
-from pipeline.manifest import conclude, describe
+from pipeline.gates.reject import reject
+from pipeline.gates.rules import parity
 from pipeline.pages.report import report
 from pipeline.publish import publish
 from pipeline.rehearse import rehearse
-from pipeline.reject import reject
-from pipeline.repository import KNOWN_ANSWERS, MODEL, ModelRepository
 from pipeline.request import Outcome, Request, Stopped
 from pipeline.train import Progress, train
+from pipeline.training.device import choose_device
 from pipeline.verify import verify
+from pipeline.versions.fingerprint import find_made, fingerprint_of
+from pipeline.versions.manifest import conclude, describe
+from pipeline.versions.repository import KNOWN_ANSWERS, MODEL, ModelRepository
 
 P = ParamSpec("P")
 R = TypeVar("R")

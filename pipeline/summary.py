@@ -7,9 +7,9 @@ from typing import Any
 from rich.table import Table
 
 from pipeline.evaluate import Evaluation
-from pipeline.gates import parity
+from pipeline.gates.rules import parity
+from pipeline.gates.verdict import Verdict
 from pipeline.request import Outcome, Stopped
-from pipeline.verdict import Verdict
 
 
 def verdict(outcome: Outcome | Stopped) -> str:

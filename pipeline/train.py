@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.classifier import ImageClassifier
-from pipeline.augment import augment
 from pipeline.check import DataSummary
-from pipeline.checkpoint import build_classifier, save_checkpoint
 from pipeline.config import Preset, Training
-from pipeline.dataset import Dataset, Split, load_split
-from pipeline.device import describe_device
+from pipeline.data.dataset import Dataset, Split, load_split
 from pipeline.errors import TrainingError
-from pipeline.optimise import make_average, make_optimizer, make_schedule
+from pipeline.training.augment import augment
+from pipeline.training.checkpoint import build_classifier, save_checkpoint
+from pipeline.training.device import describe_device
+from pipeline.training.optimise import make_average, make_optimizer, make_schedule
 
 LOOK_EVERY_STEPS = 50  # a look at the loss makes a GPU wait for the host
 STEP_LOSS_COUNT = 200  # at most, as many as a figure can show

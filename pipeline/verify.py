@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from pipeline.checkpoint import load_checkpoint
-from pipeline.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset, load_split
 from pipeline.errors import VerificationError
 from pipeline.export import INPUT, OPSET, OUTPUTS
+from pipeline.training.checkpoint import load_checkpoint
 
 CUDA = "CUDAExecutionProvider"
 PROVIDERS = ("CPUExecutionProvider", CUDA)  # those that serving offers

@@ -3,10 +3,10 @@
 import argparse
 import json
 
-from pipeline.collect import Removed, collect, removable
 from pipeline.commands.options import add_repository
 from pipeline.errors import PublishError
-from pipeline.repository import ModelRepository
+from pipeline.versions.collect import Removed, collect, removable
+from pipeline.versions.repository import ModelRepository
 
 KEEP = 5
 MEBIBYTE = 2**20

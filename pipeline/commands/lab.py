@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import get_args
 
 from pipeline.config import load_preset
-from pipeline.device import DeviceName, choose_device
 from pipeline.fetch import fetch
-from pipeline.progress import show_progress
 from pipeline.request import Request
+from pipeline.training.device import DeviceName, choose_device
+from pipeline.training.progress import show_progress
 
 LEAST_SEEDS = 2
 

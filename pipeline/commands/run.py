@@ -10,12 +10,12 @@ from typing import get_args
 from rich.console import Console
 
 from pipeline import summary
-from pipeline.attempt import attempt
 from pipeline.commands.options import add_repository
 from pipeline.config import preset_names
-from pipeline.device import DeviceName
-from pipeline.progress import show_progress
 from pipeline.request import Outcome, Request, Stopped
+from pipeline.scheduling.attempt import attempt
+from pipeline.training.device import DeviceName
+from pipeline.training.progress import show_progress
 
 SKIPPED = 75  # the exit code where another run is in progress: EX_TEMPFAIL of sysexits.h, "try again later"
 NOT_ARGUMENTS = ("notify_url",)  # a webhook's address is a secret, and a command line is not

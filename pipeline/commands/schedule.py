@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 
-from pipeline.child import Ending, SystemClock, run_child
 from pipeline.commands import run
-from pipeline.lock import read_note
-from pipeline.notify import NOTIFY_URL, Notice, notify
-from pipeline.schedule import Clock, Plan, find_zone, follow
+from pipeline.scheduling.child import Ending, SystemClock, run_child
+from pipeline.scheduling.lock import read_note
+from pipeline.scheduling.notify import NOTIFY_URL, Notice, notify
+from pipeline.scheduling.schedule import Clock, Plan, find_zone, follow
 
 LIMIT_MINUTES = 12 * 60.0
 

@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Shown
 
-from pipeline.card import card
 from pipeline.commands.options import add_repository
-from pipeline.difference import differences
 from pipeline.errors import PublishError
 from pipeline.pages import tables
 from pipeline.pages.page import INDEX, Table
-from pipeline.repository import REPORT, ModelRepository, to_json
+from pipeline.versions.card import card
+from pipeline.versions.difference import differences
+from pipeline.versions.repository import REPORT, ModelRepository, to_json
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 

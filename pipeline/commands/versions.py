@@ -9,8 +9,8 @@ from rich.table import Table
 
 from pipeline.commands.options import add_repository
 from pipeline.errors import PublishError
-from pipeline.promote import promote, rollback
-from pipeline.repository import ModelRepository
+from pipeline.versions.promote import promote, rollback
+from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Current
 
 

@@ -13,14 +13,14 @@ import torch
 
 from pipeline.check import DataSummary, check
 from pipeline.config import Preset
-from pipeline.dataset import Dataset, Split, load_split
-from pipeline.device import describe_device
+from pipeline.data.dataset import Dataset, Split, load_split
 from pipeline.errors import ConfigError
 from pipeline.lab.pictures import Filtered, Pooled, Samples, apply_filters, pool_digits, sample
 from pipeline.lab.trials import Trial, run_trials
 from pipeline.lab.twins import ROUNDS, Twins, compare
-from pipeline.provenance import code_revision, package_versions
 from pipeline.train import Progress
+from pipeline.training.device import describe_device
+from pipeline.versions.provenance import code_revision, package_versions
 
 
 @dataclass(frozen=True)

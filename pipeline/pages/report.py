@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.checkpoint import load_checkpoint
-from pipeline.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset, load_split
 from pipeline.pages import tables
 from pipeline.pages.page import Block, Gallery, Link, Page, Picture, Section, Table, write_page
-from pipeline.repository import REPORT
 from pipeline.train import TrainingResult
+from pipeline.training.checkpoint import load_checkpoint
 from pipeline.verify import LOGITS_TOLERANCE, PROBABILITIES_TOLERANCE, Verification
+from pipeline.versions.repository import REPORT
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 MISTAKE_COUNT = 25  # pictures, at most

@@ -12,9 +12,9 @@ from functools import cache
 
 import numpy as np
 
-from pipeline import gates as rules
 from pipeline.config import Gates
-from pipeline.paired import Pairs, chance_of_losses
+from pipeline.gates import rules
+from pipeline.gates.paired import Pairs, chance_of_losses
 
 DRAWS = 10_000
 IMAGES = 9_000  # that MNIST's validation split has

@@ -17,11 +17,11 @@ import torch
 
 from pipeline.check import check
 from pipeline.config import Preset, load_preset, preset_names
-from pipeline.dataset import Dataset
-from pipeline.device import choose_device, describe_device
+from pipeline.data.dataset import Dataset
 from pipeline.evaluate import evaluate
 from pipeline.fetch import fetch
 from pipeline.train import train
+from pipeline.training.device import choose_device, describe_device
 from tests.pipeline.presets import with_training
 
 SEEDS = 5

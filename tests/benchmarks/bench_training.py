@@ -27,10 +27,10 @@ from models.cnn import CNNSpec, PooledCNN
 from models.pooling import lab_average_pool
 from pipeline.check import DataSummary, check
 from pipeline.config import load_preset
-from pipeline.dataset import Dataset, Split, load_split
-from pipeline.device import describe_device
+from pipeline.data.dataset import Dataset, Split, load_split
 from pipeline.fetch import fetch
 from pipeline.train import train
+from pipeline.training.device import describe_device
 from tests.pipeline.presets import with_training
 
 CPU = torch.device("cpu")

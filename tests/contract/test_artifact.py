@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import pipeline.publish
-import pipeline.repository
+import pipeline.versions.repository
 import serving.versions.manifest
-from pipeline.dataset import FILE_NAMES, LABELS, Dataset, read_file
+from pipeline.data.dataset import FILE_NAMES, LABELS, Dataset, read_file
 from pipeline.request import Outcome, Request
 from pipeline.run import run
 from serving.session import CPU, Session
@@ -48,14 +48,14 @@ def test_serving_loads_what_the_pipeline_published(outcome: Outcome) -> None:
 def test_both_sides_use_the_same_names() -> None:
     """Two programs that share no code agree on the files."""
     for name in ("CURRENT", "HISTORY", "MANIFEST", "MODEL", "KNOWN_ANSWERS"):
-        assert getattr(pipeline.repository, name) == getattr(serving.versions.manifest, name)
+        assert getattr(pipeline.versions.repository, name) == getattr(serving.versions.manifest, name)
     assert pipeline.publish.SCHEMA == serving.versions.manifest.SCHEMA
 
 
 @pytest.mark.parametrize("version", ["1", "2", "3", "4"])
 def test_the_copies_that_servings_tests_serve_are_like_todays(outcome: Outcome, version: str) -> None:
     """The files that serving reads, the same fields: else `python -m tests.serving.make_versions` makes them anew."""
-    copy, pages = COPIES / version, {pipeline.repository.REPORT, pipeline.repository.CARD}
+    copy, pages = COPIES / version, {pipeline.versions.repository.REPORT, pipeline.versions.repository.CARD}
     made = published(outcome).path
     assert {path.name for path in copy.iterdir()} == {path.name for path in made.iterdir()} - pages
     theirs, ours = (json.loads((path / "manifest.json").read_text()) for path in (copy, made))

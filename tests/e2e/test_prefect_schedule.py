@@ -15,7 +15,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from pipeline.lock import read_note
+from pipeline.scheduling.lock import read_note
 from tests.e2e.prefect_programs import PREFECT, START_S, PrefectServer, group, kill_group, prefect_server, wait_for
 from tests.pipeline.presets import write_preset
 

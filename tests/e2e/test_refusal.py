@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.repository import ModelRepository
+from pipeline.versions.repository import ModelRepository
 from tests.pipeline.presets import write_preset
 from tests.programs import run_program, server_process
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands.run import NOT_ARGUMENTS, SKIPPED, add_options, as_arguments
-from pipeline.lock import only_run, read_note
 from pipeline.request import Request
+from pipeline.scheduling.lock import only_run, read_note
 from tests.pipeline.presets import write_preset
 from tests.pipeline.receiver import receiving
 from tests.programs import ROOT, run_program

@@ -12,13 +12,13 @@ from onnx import numpy_helper
 
 from pipeline.check import check
 from pipeline.config import Preset
-from pipeline.dataset import Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.evaluate import Evaluation, evaluate
 from pipeline.export import export
-from pipeline.manifest import conclude, describe
 from pipeline.publish import Publication, publish
 from pipeline.train import train
 from pipeline.verify import verify
+from pipeline.versions.manifest import conclude, describe
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.check import DataSummary, check
 from pipeline.config import Preset, load_preset
-from pipeline.dataset import IMAGES, LABELS, Dataset, Half, read_file
+from pipeline.data.dataset import IMAGES, LABELS, Dataset, Half, read_file
 from pipeline.fetch import fetch
 from pipeline.train import train
 from tests.pipeline.candidates import Candidate, make_candidate

@@ -1,4 +1,4 @@
-"""Writes IDX files, the counterpart of `pipeline.idx`."""
+"""Writes IDX files, the counterpart of `pipeline.data.idx`."""
 
 import struct
 from collections.abc import Mapping

@@ -9,10 +9,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from pipeline import collect as collect_module
-from pipeline import repository as repository_module
-from pipeline.collect import collect
-from pipeline.repository import ModelRepository
+from pipeline.versions import collect as collect_module
+from pipeline.versions import repository as repository_module
+from pipeline.versions.collect import collect
+from pipeline.versions.repository import ModelRepository
 from tests.pipeline.killed import run_until_killed
 from tests.pipeline.test_publish import publish_text
 

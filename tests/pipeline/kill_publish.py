@@ -13,9 +13,9 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from pipeline import publish as publish_module
-from pipeline import repository as repository_module
 from pipeline.publish import publish
-from pipeline.repository import ModelRepository
+from pipeline.versions import repository as repository_module
+from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
 from serving.session import CPU, Session
 from serving.versions.manifest import parse_current, read_version

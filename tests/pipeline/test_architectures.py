@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from pipeline.check import DataSummary
-from pipeline.checkpoint import load_checkpoint
 from pipeline.config import load_preset
-from pipeline.dataset import Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.evaluate import evaluate
 from pipeline.export import export
 from pipeline.train import train
+from pipeline.training.checkpoint import load_checkpoint
 from pipeline.verify import LOGITS_TOLERANCE, verify
 
 TRAINING = """

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.augment import augment, warp
 from pipeline.config import Augmentation
+from pipeline.training.augment import augment, warp
 
 EVERYTHING = Augmentation(shift_pixels=2.0, rotation_degrees=10.0, scale=0.1)
 

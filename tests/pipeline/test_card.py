@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped] # prefect brings it, without types
 
-from pipeline.card import card
-from pipeline.repository import ModelRepository
+from pipeline.versions.card import card
+from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
 from tests.pipeline.test_publish import publish_text
 from tests.programs import ROOT

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.checkpoint import build_classifier, load_checkpoint, save_checkpoint
 from pipeline.config import Network, load_preset
 from pipeline.errors import CheckpointError
+from pipeline.training.checkpoint import build_classifier, load_checkpoint, save_checkpoint
 
 IMAGES = torch.arange(2 * 28 * 28).remainder(256).to(torch.uint8).view(2, 28, 28)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.child import Ending, SystemClock, run_child
+from pipeline.scheduling.child import Ending, SystemClock, run_child
 from tests.programs import ROOT
 
 GRANDCHILD = """
@@ -70,7 +70,7 @@ def test_a_run_that_hangs_is_ended_at_its_limit(tmp_path: Path) -> None:
 def test_sigterm_ends_the_child_and_then_the_wait(tmp_path: Path) -> None:
     """A process that waits for its child; its exit code says that it was told to stop."""
     waits = (
-        "import os, sys; from pipeline.child import SystemClock, run_child\n"
+        "import os, sys; from pipeline.scheduling.child import SystemClock, run_child\n"
         "with SystemClock() as clock:\n"
         "    ending = run_child([sys.executable, '-c', sys.argv[1], sys.argv[2]], os.environ, 60, clock)\n"
         "sys.exit(42 if ending.is_stopped and ending.exit_code == -15 else 1)\n"

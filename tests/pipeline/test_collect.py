@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.collect import collect, removable
 from pipeline.errors import PublishError
-from pipeline.promote import promote, rollback
-from pipeline.repository import ModelRepository
+from pipeline.versions.collect import collect, removable
+from pipeline.versions.promote import promote, rollback
+from pipeline.versions.repository import ModelRepository
 from tests.pipeline.test_publish import publish_text
 from tests.programs import ROOT
 

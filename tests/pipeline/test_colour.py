@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from pipeline.check import DataSummary, check
-from pipeline.checkpoint import build_classifier, load_checkpoint, save_checkpoint
 from pipeline.config import Network
-from pipeline.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset, load_split
 from pipeline.errors import VerificationError
 from pipeline.export import export
 from pipeline.fetch import fetch
+from pipeline.training.checkpoint import build_classifier, load_checkpoint, save_checkpoint
 from pipeline.verify import verify
 from scripts.make_letters import make_letters
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.device import choose_device, describe_device
 from pipeline.errors import DeviceError
+from pipeline.training.device import choose_device, describe_device
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pipeline.check import DataSummary
-from pipeline.checkpoint import build_classifier, load_checkpoint, save_checkpoint
 from pipeline.config import Preset
-from pipeline.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset, load_split
 from pipeline.evaluate import Evaluation, evaluate
 from pipeline.train import train
+from pipeline.training.checkpoint import build_classifier, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture

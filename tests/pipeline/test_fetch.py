@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.dataset import FILE_NAMES, Dataset
+from pipeline.data.dataset import FILE_NAMES, Dataset
 from pipeline.errors import DataError, FetchError
 from pipeline.fetch import DIGITS, EMBEDDED, MNIST_SHA256, Patience, fetch
 from tests.pipeline.mirror import run_mirror

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.attempt import attempt
 from pipeline.config import Preset
-from pipeline.fingerprint import SOURCES, find_made, fingerprint_of
-from pipeline.promote import promote, rollback
-from pipeline.provenance import ROOT
-from pipeline.repository import HISTORY, MODEL, ModelRepository, to_json
 from pipeline.request import Outcome, Request, Stopped
+from pipeline.scheduling.attempt import attempt
+from pipeline.versions.fingerprint import SOURCES, find_made, fingerprint_of
+from pipeline.versions.promote import promote, rollback
+from pipeline.versions.provenance import ROOT
+from pipeline.versions.repository import HISTORY, MODEL, ModelRepository, to_json
 from protos.artifact.v1.manifest_pb2 import HistoryEntry
 from tests.outcomes import published
 from tests.pipeline.presets import with_training, write_preset

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline import gates as rules
 from pipeline.config import Gates
 from pipeline.evaluate import Evaluation
-from pipeline.paired import Pairs
-from pipeline.verdict import Verdict, first_refusal
+from pipeline.gates import rules
+from pipeline.gates.paired import Pairs
+from pipeline.gates.verdict import Verdict, first_refusal
 
 GATES = Gates()
 LABELS = [str(label) for label in range(10)]

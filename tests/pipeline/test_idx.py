@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.data.idx import read_idx, write_idx
 from pipeline.errors import DataError
-from pipeline.idx import read_idx, write_idx
 from tests.pipeline.idx_files import encode_idx
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)

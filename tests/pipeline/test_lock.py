@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import BusyError, PublishError
-from pipeline.lock import only_run, read_note
+from pipeline.scheduling.lock import only_run, read_note
 from tests.programs import ROOT
 
 HOLDS = (
-    "import pathlib, sys, time; from pipeline.lock import only_run\n"
+    "import pathlib, sys, time; from pipeline.scheduling.lock import only_run\n"
     "with only_run(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
 )
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.attempt import attempt
 from pipeline.errors import DataError
-from pipeline.lock import only_run
-from pipeline.notify import NOTIFY_URL, Notice, Patience, notify
 from pipeline.request import Request, Stopped
+from pipeline.scheduling.attempt import attempt
+from pipeline.scheduling.lock import only_run
+from pipeline.scheduling.notify import NOTIFY_URL, Notice, Patience, notify
 from tests.pipeline.receiver import receiving
 
 NOTICE = Notice("refused", "digits", "floor: 81 % is below 90 %")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Training
-from pipeline.optimise import make_average, make_optimizer, make_schedule
+from pipeline.training.optimise import make_average, make_optimizer, make_schedule
 
 RECIPE: dict[str, object] = {
     "optimizer": "sgd",

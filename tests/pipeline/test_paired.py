@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from pipeline.paired import Pairs, chance_of_losses, lower_bound, upper_bound
+from pipeline.gates.paired import Pairs, chance_of_losses, lower_bound, upper_bound
 
 CONFIDENCE = 0.95
 Z = NormalDist().inv_cdf(CONFIDENCE)

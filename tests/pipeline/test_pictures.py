@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.dataset import IMAGES, LABELS, Dataset, is_test, is_validation, read_file
+from pipeline.data.dataset import IMAGES, LABELS, Dataset, is_test, is_validation, read_file
+from pipeline.data.pictures.convert import SUMS
 from pipeline.errors import DataError
 from pipeline.fetch import fetch
-from pipeline.pictures.convert import SUMS
 from scripts.make_letters import make_letters
 
 Pixels = np.ndarray

@@ -5,8 +5,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pipeline.progress import show_progress
 from pipeline.train import Progress
+from pipeline.training.progress import show_progress
 
 
 def test_the_bar_tells_epoch_loss_and_step() -> None:

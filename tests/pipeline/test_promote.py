@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PublishError
-from pipeline.promote import promote, rollback
-from pipeline.repository import ModelRepository
+from pipeline.versions.promote import promote, rollback
+from pipeline.versions.repository import ModelRepository
 from tests.pipeline.test_publish import publish_text
 
 

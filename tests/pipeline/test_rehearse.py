@@ -12,8 +12,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from pipeline.gates.verdict import Verdict
 from pipeline.rehearse import rehearse
-from pipeline.verdict import Verdict
 from tests.pipeline.candidates import CPU, Candidate
 from tests.programs import ROOT
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.promote import promote
-from pipeline.reject import reject
-from pipeline.repository import ModelRepository
+from pipeline.gates.reject import reject
+from pipeline.versions.promote import promote
+from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
 from serving.errors import VersionRefusedError
 from serving.versions.manifest import find_published

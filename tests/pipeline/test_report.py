@@ -10,19 +10,19 @@ import torch
 from PIL import Image
 
 from pipeline.check import DataSummary
-from pipeline.checkpoint import load_checkpoint
 from pipeline.config import load_preset
-from pipeline.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset, load_split
 from pipeline.evaluate import evaluate
 from pipeline.export import export
-from pipeline.gates import parity
-from pipeline.manifest import conclude, describe
+from pipeline.gates.rules import parity
 from pipeline.pages.figures import calibration, confusion_matrix, first_filters, training_curve
 from pipeline.pages.page import Figure, Page, Section, Table, render
 from pipeline.pages.report import report
 from pipeline.pages.tables import classes, confusion_of, confusions, wilson
 from pipeline.train import TrainingResult, train
+from pipeline.training.checkpoint import load_checkpoint
 from pipeline.verify import Verification, verify
+from pipeline.versions.manifest import conclude, describe
 from protos.artifact.v1.manifest_pb2 import Manifest, Verdict
 from tests.pipeline.presets import with_training
 

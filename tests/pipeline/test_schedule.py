@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pipeline.errors import ScheduleError
-from pipeline.schedule import Plan, find_zone, follow
+from pipeline.scheduling.schedule import Plan, find_zone, follow
 
 NIGHTLY = Plan("0 3 * * *", UTC)
 HOUR = timedelta(hours=1)

@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional
 
 from pipeline.check import DataSummary, check
-from pipeline.checkpoint import build_classifier, load_checkpoint
 from pipeline.config import Augmentation, Preset, load_preset
-from pipeline.dataset import Dataset, load_split
-from pipeline.device import describe_device
+from pipeline.data.dataset import Dataset, load_split
 from pipeline.errors import TrainingError
 from pipeline.evaluate import evaluate
 from pipeline.train import STEP_LOSS_COUNT, Progress, TrainingResult, train
+from pipeline.training.checkpoint import build_classifier, load_checkpoint
+from pipeline.training.device import describe_device
 from tests.pipeline.presets import with_training
 
 Train = Callable[..., TrainingResult]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.dataset import Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.errors import VerificationError
 from pipeline.export import export
 from pipeline.verify import LOGITS_TOLERANCE, Verification, verify

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.repository import ModelRepository, sha256_of, to_json
+from pipeline.versions.repository import ModelRepository, sha256_of, to_json
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.client import AsyncDigitClient, Classifications
 from serving.config import Settings

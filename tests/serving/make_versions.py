@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.dataset import FILE_NAMES, Dataset, read_file
+from pipeline.data.dataset import FILE_NAMES, Dataset, read_file
 from pipeline.fetch import fetch
-from pipeline.repository import CARD, MANIFEST, REPORT, ModelRepository, to_json, write_durably
 from pipeline.request import Request
 from pipeline.run import run
+from pipeline.versions.repository import CARD, MANIFEST, REPORT, ModelRepository, to_json, write_durably
 from scripts.make_letters import make_letters
 from tests.outcomes import published
 from tests.pipeline.idx_files import write_folder

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline.errors import PublishError
-from pipeline.repository import CURRENT, STAGING, ModelRepository, sync_directory
+from pipeline.versions.repository import CURRENT, STAGING, ModelRepository, sync_directory
 
 
 @dataclass(frozen=True)

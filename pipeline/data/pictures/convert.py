@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import PIL
 
-from pipeline.dataset import IMAGES, LABELS
+from pipeline.data.dataset import IMAGES, LABELS
+from pipeline.data.idx import COLOURS, MAX_ELEMENT_BYTES, write_idx
+from pipeline.data.labels import LABEL_NAMES, write_labels
+from pipeline.data.pictures.decode import Pixels, decode
+from pipeline.data.pictures.halves import Images, choose_halves
+from pipeline.data.pictures.layout import HALVES, Layout, Picture, find_pictures, shown
 from pipeline.errors import DataError
-from pipeline.idx import COLOURS, MAX_ELEMENT_BYTES, write_idx
-from pipeline.labels import LABEL_NAMES, write_labels
-from pipeline.pictures.decode import Pixels, decode
-from pipeline.pictures.halves import Images, choose_halves
-from pipeline.pictures.layout import HALVES, Layout, Picture, find_pictures, shown
 
 SUMS = "SHA256SUMS"
 RULES = 1

@@ -6,13 +6,13 @@ from google.protobuf import json_format
 
 from pipeline.check import DataSummary
 from pipeline.config import Preset
-from pipeline.dataset import Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.evaluate import Evaluation
 from pipeline.export import INPUT, OUTPUTS
-from pipeline.provenance import code_revision, package_versions
+from pipeline.gates.verdict import Verdict, first_refusal
 from pipeline.train import TrainingResult
-from pipeline.verdict import Verdict, first_refusal
 from pipeline.verify import LOGITS_TOLERANCE, PROBABILITIES_TOLERANCE, Verification
+from pipeline.versions.provenance import code_revision, package_versions
 from protos.artifact.v1 import manifest_pb2
 from protos.artifact.v1.manifest_pb2 import Manifest, Signature, Tensor
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from pipeline.errors import BusyError
-from pipeline.lock import only_run
-from pipeline.notify import Notice, notify
 from pipeline.request import Outcome, Request, Stopped
 from pipeline.run import Step, plain, run
+from pipeline.scheduling.lock import only_run
+from pipeline.scheduling.notify import Notice, notify
 from pipeline.train import Progress
 
 

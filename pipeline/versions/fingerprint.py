@@ -15,8 +15,8 @@ import torch
 
 from pipeline.config import Preset
 from pipeline.errors import PublishError
-from pipeline.provenance import ROOT, package_versions
-from pipeline.repository import ModelRepository
+from pipeline.versions.provenance import ROOT, package_versions
+from pipeline.versions.repository import ModelRepository
 
 SOURCES = ("models", "pipeline", "protos", "serving")  # serving too: a candidate is rehearsed on it
 SUFFIXES = (".py", ".jinja")

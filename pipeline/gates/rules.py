@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from pipeline.config import Gates
 from pipeline.evaluate import Evaluation
-from pipeline.paired import Pairs, chance_of_losses, lower_bound, upper_bound
-from pipeline.verdict import Verdict
+from pipeline.gates.paired import Pairs, chance_of_losses, lower_bound, upper_bound
+from pipeline.gates.verdict import Verdict
 from pipeline.verify import Verification
 
 

@@ -1,4 +1,4 @@
-"""Runs a command that ends when its parent does: `python -m pipeline.leash PARENT COMMAND ...`.
+"""Runs a command that ends when its parent does: `python -m pipeline.server.leash PARENT COMMAND ...`.
 
 Whatever ends the pipeline, SIGKILL too, the kernel then ends the command. Only on Linux; elsewhere the command runs as
 it is. (subprocess's preexec_fn could do the same, but not beside threads, and gRPC has some.)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.data.idx import read_idx
 from pipeline.errors import DataError
-from pipeline.idx import read_idx
 
 Half = Literal["train", "test"]
 SplitName = Literal["train", "validation", "test"]

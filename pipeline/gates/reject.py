@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.repository import ModelRepository
+from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 

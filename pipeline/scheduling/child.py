@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
-from pipeline.schedule import LOOK_S, Clock
+from pipeline.scheduling.schedule import LOOK_S, Clock
 
 GRACE_S = 10.0  # between SIGTERM and SIGKILL
 

@@ -1,7 +1,7 @@
 """Changes which version is served, by a rewrite of CURRENT: nothing is trained, copied or deleted."""
 
 from pipeline.errors import PublishError
-from pipeline.repository import MANIFEST, ModelRepository, sha256_of
+from pipeline.versions.repository import MANIFEST, ModelRepository, sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 
 

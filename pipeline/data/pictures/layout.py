@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.dataset import FILE_NAMES, Half
+from pipeline.data.dataset import FILE_NAMES, Half
+from pipeline.data.labels import MIN_CLASSES, check_labels
 from pipeline.errors import DataError
-from pipeline.labels import MIN_CLASSES, check_labels
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 HALVES: tuple[Half, ...] = ("train", "test")

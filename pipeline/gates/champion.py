@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.dataset import Dataset
+from pipeline.data.dataset import Dataset
 from pipeline.errors import ChampionError, PublishError
-from pipeline.repository import MODEL, ModelRepository
+from pipeline.versions.repository import MODEL, ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from pipeline.data.pictures.layout import shown
 from pipeline.errors import DataError
-from pipeline.pictures.layout import shown
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA")  # CMYK, YCbCr and the like need a profile to be seen

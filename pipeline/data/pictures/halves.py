@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.dataset import is_test
+from pipeline.data.dataset import is_test
+from pipeline.data.pictures.layout import HALVES, Layout, Picture, shown
 from pipeline.errors import DataError
-from pipeline.pictures.layout import HALVES, Layout, Picture, shown
 
 Images = NDArray[np.uint8]
 

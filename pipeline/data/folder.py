@@ -4,11 +4,11 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.dataset import FILE_NAMES, LABELS, Dataset, locate
+from pipeline.data.dataset import FILE_NAMES, LABELS, Dataset, locate
+from pipeline.data.idx import read_idx
+from pipeline.data.labels import LABEL_NAMES, read_labels
+from pipeline.data.pictures.convert import convert
 from pipeline.errors import DataError
-from pipeline.idx import read_idx
-from pipeline.labels import LABEL_NAMES, read_labels
-from pipeline.pictures.convert import convert
 
 
 def read_folder(folder: Path, cache: Path, *, test_fraction: float, report: Callable[[str], None]) -> Dataset:

@@ -1,0 +1,1 @@
+"""Data sets on disk: which files, which images, which split."""

@@ -1,0 +1,1 @@
+"""When a run begins, that it is alone, and who hears of it."""
