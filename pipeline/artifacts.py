@@ -1,8 +1,10 @@
 """What a run leaves in Prefect's pages: verdict, classes, confusion, progress, and where the rest lies."""
 
+import logging
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from functools import wraps
+from typing import Any, ParamSpec, cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -21,17 +23,24 @@ from pipeline.request import Outcome
 from pipeline.train import Progress
 from pipeline.versions.repository import REPORT, ModelRepository
 
+P = ParamSpec("P")
+
+logger = logging.getLogger(__name__)
+
 PROGRESS_EVERY_S = 1.0  # an update is a call of the server
 
 
-def both(one: Callable[[Progress], None], other: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """Tell two of every progress."""
+def harmless(function: Callable[P, None]) -> Callable[P, None]:
+    """What a page shows is no reason for a run to fail: log why it could not be told, and go on."""
 
-    def on_progress(progress: Progress) -> None:
-        one(progress)
-        other(progress)
+    @wraps(function)
+    def wrapped(*arguments: P.args, **named: P.kwargs) -> None:
+        try:
+            function(*arguments, **named)
+        except Exception:
+            logger.warning("Prefect was not told (%s)", function.__name__, exc_info=True)
 
-    return on_progress
+    return wrapped
 
 
 def progress_artifact(every_s: float = PROGRESS_EVERY_S) -> Callable[[Progress], None]:
@@ -39,6 +48,7 @@ def progress_artifact(every_s: float = PROGRESS_EVERY_S) -> Callable[[Progress],
     artifact: UUID | None = None
     told_s = 0.0
 
+    @harmless
     def on_progress(progress: Progress) -> None:
         nonlocal artifact, told_s
         percentage = 100 * progress.step / progress.steps
@@ -54,6 +64,7 @@ def progress_artifact(every_s: float = PROGRESS_EVERY_S) -> Callable[[Progress],
     return on_progress
 
 
+@harmless
 def leave_artifacts(outcome: Outcome) -> None:
     """Leave what a person wants to see in Prefect's pages: verdict, classes, confusion, and where the rest lies."""
     create_markdown_artifact(summary.markdown(outcome), key="run", description=summary.verdict(outcome))

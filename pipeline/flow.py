@@ -8,11 +8,12 @@ from prefect import State, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from pipeline.artifacts import both, leave_artifacts, progress_artifact
+from pipeline.artifacts import leave_artifacts, progress_artifact
 from pipeline.errors import FetchError
 from pipeline.request import Outcome, Request, Stopped
 from pipeline.scheduling.attempt import attempt
 from pipeline.scheduling.late import made_up_for
+from pipeline.train import Progress
 from pipeline.training.device import DeviceName
 from pipeline.training.progress import show_progress
 
@@ -81,7 +82,13 @@ def digits(
     """
     request = Request(repository, model, preset, device, dataset, download, cache, force, confirm, again, notify_url)
     with show_progress() as on_progress:
-        ended = made_up_for() or attempt(request, as_task, on_progress=both(on_progress, progress_artifact()))
+        tell = progress_artifact()
+
+        def both(progress: Progress) -> None:
+            on_progress(progress)
+            tell(progress)
+
+        ended = made_up_for() or attempt(request, as_task, on_progress=both)
     if isinstance(ended, Stopped):
         return _completed(ended.name, ended.reason, ended)
     leave_artifacts(ended)

@@ -49,23 +49,24 @@ def publish(repository: Path, candidate: Path, description: Manifest) -> Publica
 
     Published are the model, its known answers, the report where there is one, and a model card, which is written here.
     `description` is a manifest without what only publishing knows: version, parent, files, time. The same model with
-    the same labels is published once; CURRENT then stays as it is, so that a scheduled run never undoes a rollback.
+    the same labels is published once; CURRENT then stays as it is, so that a scheduled run never undoes a rollback,
+    except that it is written anew where it cannot be read.
     Raises PublishError.
     """
     model = ModelRepository(repository / description.model_name)
     with model.writing():
-        version = _find_same(model, candidate, description)
+        version = find_same(model, candidate, description)
         is_new = version is None
         if version is None:
             version = _create_version(model, candidate, description)
-        if not _was_announced(model, version):
+        if not (_was_announced(model, version) and model.current().version):
             model.point_at(version, "publish")
         if not is_new and description.fingerprint:
             model.note_repeat(version, description.fingerprint)
         return Publication(version, model.path(version), is_new, model.current().version)
 
 
-def _find_same(model: ModelRepository, candidate: Path, description: Manifest) -> int | None:
+def find_same(model: ModelRepository, candidate: Path, description: Manifest) -> int | None:
     """The newest version with this model and these labels whose bytes are still whole."""
     digest = sha256_of(candidate / MODEL)
     for version in reversed(model.versions()):

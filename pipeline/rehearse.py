@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -11,13 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
 from pipeline.errors import NoAnswerError
 from pipeline.gates.verdict import Verdict
 from pipeline.publish import publish
 from pipeline.server.stub import Stub
-from pipeline.verify import PROBABILITIES_TOLERANCE
+from pipeline.verify import CUDA, PROBABILITIES_TOLERANCE
 from pipeline.versions.repository import KNOWN_ANSWERS
 from protos.artifact.v1.manifest_pb2 import Manifest
 
@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]  # where `serving` lies beside `pipeline`
 SERVE = (sys.executable, "-m", "serving", "serve")
 WITHIN_S = 60.0
 LOOK_S = 0.05
-NOT_INSTALLED = "No module named"
+NOT_INSTALLED = re.compile(r"No module named '?([^'.\s]+)")
+OURS = ("serving", "protos")  # what lacks there lacks in the program, not on the machine
 
 
 class _FailedError(Exception):
@@ -40,13 +41,14 @@ def rehearse(
     candidate: Path,
     description: Manifest,
     *,
-    device: torch.device,
+    providers: Sequence[str],
     command: Sequence[str] = SERVE,
     within_s: float = WITHIN_S,
 ) -> Verdict:
     """Serve the candidate from a repository of its own, as version 1, and compare what comes over gRPC.
 
-    A server that does not start, ends, hangs or answers otherwise refuses the candidate. Where the serving program is
+    It runs on CUDA where that is among `providers`, the execution providers on which the file was verified. A server
+    that does not start, ends, hangs or answers otherwise refuses the candidate. Where what the serving program needs is
     not installed the candidate passes and the verdict says so: every server replays the known answers before it swaps,
     so a rehearsal tells earlier and not something else.
     """
@@ -54,7 +56,7 @@ def rehearse(
         folder = Path(name)
         publish(folder / "repository", candidate, description)
         arguments = ("--repository", str(folder / "repository"), "--model", description.model_name)
-        provider = "cuda" if device.type == "cuda" else "cpu"
+        provider = "cuda" if CUDA in providers else "cpu"
         full = (*command, "--json", "--host", "127.0.0.1", "--port", "0", "--provider", provider, *arguments)
         began = time.monotonic()
         try:
@@ -106,7 +108,8 @@ def _address(process: "subprocess.Popen[bytes]", folder: Path, give_up: float) -
         if is_whole:
             return _parse(line)
         if code is not None:
-            if NOT_INSTALLED in (last := _last_line(folder / "log")):
+            missing = NOT_INSTALLED.search(last := _last_line(folder / "log"))
+            if missing and missing[1] not in OURS:
                 raise _NotInstalledError(last)
             raise _FailedError(f"the server ended with exit code {code} before it listened")
         time.sleep(LOOK_S)

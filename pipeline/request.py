@@ -1,9 +1,11 @@
 """What is asked of a run, and what comes of it."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipeline.errors import ConfigError
 from pipeline.evaluate import Evaluation
 from pipeline.gates.verdict import Verdict, first_refusal
 from pipeline.publish import Publication
@@ -35,6 +37,16 @@ class Request:
     """Whether to train although nothing has changed since the last run; `force` does so too."""
     notify_url: str | None = None
     """Who is told of a run that failed or was refused, by an HTTP POST; None for nobody."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a model that is not the name of one folder, as serving takes it."""
+        if not is_model_name(self.model):
+            raise ConfigError(f"model {self.model!r}: expected letters, digits, '_' and '-'")
+
+
+def is_model_name(text: str) -> bool:
+    """Whether a text is the name of one folder: letters, digits, '_' and '-'."""
+    return re.fullmatch(r"[A-Za-z0-9_-]+", text) is not None
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from pipeline.fetch import fetch
 from pipeline.gates.reject import reject
 from pipeline.gates.rules import parity
 from pipeline.pages.report import report
-from pipeline.publish import publish
+from pipeline.publish import find_same, publish
 from pipeline.rehearse import rehearse
 from pipeline.request import Outcome, Request, Stopped
 from pipeline.train import Progress, train
 from pipeline.training.device import choose_device
 from pipeline.verify import verify
-from pipeline.versions.fingerprint import find_made, fingerprint_of
-from pipeline.versions.manifest import conclude, describe
+from pipeline.versions.fingerprint import Made, find_made, fingerprint_of
+from pipeline.versions.manifest import conclude, describe, recorded_test
 from pipeline.versions.repository import KNOWN_ANSWERS, MODEL, ModelRepository
 
 P = ParamSpec("P")
@@ -67,7 +67,7 @@ def run(
         summary = step(check)(dataset, classes=network.classes, size=network.sizes[0], channels=network.features[0])
         fingerprint = fingerprint_of(dataset.sha256, preset, device)
         if not (request.again or request.force) and (made := find_made(versions, fingerprint)):
-            return Stopped("Up to date", made.reason, made.version)
+            return _up_to_date(request, made, step)
         training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
         validation = step(evaluate)(checkpoint, dataset, split="validation", device=device)
         model = step(export)(checkpoint, candidate / MODEL, size=summary.height)
@@ -76,17 +76,31 @@ def run(
             request.model, preset, dataset, summary, training, validation, verification, fingerprint=fingerprint
         )
         compared = step(compare)(request.repository, candidate, description, dataset, validation, preset.gates)
-        rehearsed = step(rehearse)(candidate, description, device=device)
+        rehearsed = step(rehearse)(candidate, description, providers=verification.providers)
         verdicts = (*parity(verification), *compared, rehearsed)
         outcome = Outcome(dataset.source, dataset.labels, training, validation, verification, verdicts)
         if outcome.refusal and not request.force:
-            step(reject)(request.repository, description, str(outcome.refusal))
+            step(reject)(request.repository, description, verdicts)
             return outcome
-        # The test images are read once, when all is decided.
-        test = step(evaluate)(checkpoint, dataset, split="test", device=device, answers=answers)
+        # The test images are read when all is decided, and once for a version: not for the same bytes again.
+        same = find_same(versions, candidate, description)
+        if same is None:
+            test = step(evaluate)(checkpoint, dataset, split="test", device=device, answers=answers)
+        else:
+            test = recorded_test(versions.manifest(same))
         description = conclude(description, verdicts, test)
-        parent = versions.current().version
-        step(report)(candidate, description, dataset, training, verification, answers=answers, parent_version=parent)
+        if same is None:
+            given = (candidate, description, dataset, training, verification)
+            step(report)(*given, answers=answers, parent_version=versions.current().version)
         publication = step(publish)(request.repository, candidate, description)
-    said = step(confirm)(request.repository, request.model, request.confirm) if request.confirm else None
-    return replace(outcome, test=test, publication=publication, confirmation=said)
+    return replace(outcome, test=test, publication=publication, confirmation=_confirmed(request, step))
+
+
+def _up_to_date(request: Request, made: Made, step: Step) -> Stopped:
+    """There is nothing to train; a server that is to answer with the version is asked all the same."""
+    said = _confirmed(request, step) if made.version else None
+    return Stopped("Up to date", f"{made.reason}; {said}" if said else made.reason, made.version)
+
+
+def _confirmed(request: Request, step: Step) -> str | None:
+    return step(confirm)(request.repository, request.model, request.confirm) if request.confirm else None

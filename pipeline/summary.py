@@ -50,7 +50,8 @@ def as_json(outcome: Outcome | Stopped) -> dict[str, Any]:
     What a refused candidate has not got, a version and figures on the test images, is null.
     """
     if isinstance(outcome, Stopped):
-        return {"stopped": outcome.name, "reason": outcome.reason, "version": outcome.version, "is_new": False}
+        told = {"stopped": outcome.name, "reason": outcome.reason, "version": outcome.version}
+        return {"verdict": verdict(outcome), "promoted": False, "is_new": False, **told}
     publication, test = outcome.publication, outcome.test
     return {
         "verdict": verdict(outcome),

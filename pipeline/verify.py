@@ -263,6 +263,6 @@ def _compare(who: str, came: Answers, expected: Answers) -> Distance:
 
 
 def _write_known_answers(path: Path, images: Images, expected: Answers) -> None:
-    """Keep the extremes and the first test images, with PyTorch's answers, for whoever loads the model later."""
+    """Keep the extremes and the first validation images, with PyTorch's answers, for whoever loads the model later."""
     kept = KNOWN_ANSWERS
     np.savez(path, images=images[kept], logits=expected.logits[kept], probabilities=expected.probabilities[kept])

@@ -1,10 +1,9 @@
 """What every command of the pipeline takes."""
 
 import argparse
-import re
 from pathlib import Path
 
-from pipeline.request import Request
+from pipeline.request import Request, is_model_name
 
 REPOSITORY = Request.repository
 MODEL = Request.model
@@ -23,6 +22,6 @@ def add_repository(parser: argparse.ArgumentParser) -> None:
 
 def _model_name(text: str) -> str:
     """A name that is one folder, as serving takes it."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
+    if not is_model_name(text):
         raise argparse.ArgumentTypeError(f"expected letters, digits, '_' and '-', came {text!r}")
     return text

@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +14,7 @@ from pipeline.commands.options import add_repository
 from pipeline.config import preset_names
 from pipeline.request import Outcome, Request, Stopped
 from pipeline.scheduling.attempt import attempt
+from pipeline.scheduling.notify import NOTIFY_URL
 from pipeline.training.device import DeviceName
 from pipeline.training.progress import show_progress
 
@@ -101,5 +102,7 @@ def _run_flow(request: Request) -> Outcome | Stopped:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # its 20 s fail a busy machine
     from pipeline.flow import digits
 
-    ended: Outcome | Stopped = digits(**asdict(request))
+    if request.notify_url:  # a parameter would be there for everybody to see
+        os.environ[NOTIFY_URL] = request.notify_url
+    ended: Outcome | Stopped = digits(**asdict(replace(request, notify_url=None)))
     return ended

@@ -76,8 +76,15 @@ def _told(ending: Ending) -> str:
     if ending.is_over_limit:
         return f"it took longer than the limit, and was ended {after}"
     if ending.exit_code < 0:
-        return f"{signal.Signals(-ending.exit_code).name} {after}"
+        return f"{_signal_name(-ending.exit_code)} {after}"
     return f"exit code {ending.exit_code} {after}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has none
+        return f"signal {number}"
 
 
 def _positive(text: str) -> float:

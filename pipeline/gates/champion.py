@@ -39,7 +39,6 @@ def find_champion(repository: Path, description: Manifest, dataset: Dataset) -> 
 def _demand_same_task(manifest: Manifest, description: Manifest) -> None:
     """Refuse to compare what answers another question."""
     for what, theirs, ours in (
-        ("the data set", manifest.data.name, description.data.name),
         ("labels", list(manifest.labels), list(description.labels)),
         ("image size", _size(manifest), _size(description)),
     ):

@@ -51,8 +51,10 @@ def only_run(directory: Path) -> Iterator[None]:
         _write(file, note)
         try:
             yield
-        finally:
+        except Exception:  # told of by the run; not so what ends it from outside, SIGTERM for one
             _write(file, replace(note, is_ended=True))
+            raise
+        _write(file, replace(note, is_ended=True))
 
 
 def read_note(directory: Path) -> Note | None:

@@ -15,11 +15,12 @@ import torch
 
 from pipeline.config import Preset
 from pipeline.errors import PublishError
-from pipeline.versions.provenance import ROOT, package_versions
+from pipeline.versions.provenance import PACKAGES, ROOT, package_versions
 from pipeline.versions.repository import ModelRepository
 
 SOURCES = ("models", "pipeline", "protos", "serving")  # serving too: a candidate is rehearsed on it
 SUFFIXES = (".py", ".jinja")
+REHEARSED_WITH = ("grpcio", "protobuf", "uvloop", "pydantic")
 CHANGES = ("publish", "promote", "rollback")  # the events that change CURRENT
 
 
@@ -38,14 +39,20 @@ def fingerprint_of(sha256: Mapping[str, str], preset: Preset, device: torch.devi
         "data": dict(sha256),
         "config": preset.model_dump(mode="json"),
         "code": _sources_sha256(root),
-        "packages": {"python": platform.python_version(), **package_versions()},
+        "packages": {"python": platform.python_version(), **package_versions((*PACKAGES, *REHEARSED_WITH))},
         "device": device.type,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def find_made(model: ModelRepository, fingerprint: str) -> Made | None:
-    """What came of the newest run with this fingerprint; None where none is known, or its version is not whole."""
+    """What came of the newest run with this fingerprint; None where none is known, or its version is not whole.
+
+    None too where CURRENT cannot be read, and for a version that CURRENT never named: the writer of either was killed,
+    and the run that comes now finishes its work.
+    """
+    if not model.current().version:
+        return None
     version = next((version for version in _made_versions(model, fingerprint) if _is_whole(model, version)), None)
     if version is not None:
         current = model.current().version
@@ -55,9 +62,11 @@ def find_made(model: ModelRepository, fingerprint: str) -> Made | None:
 
 
 def _made_versions(model: ModelRepository, fingerprint: str) -> Iterator[int]:
-    """The versions that runs of this fingerprint made, the newest first."""
-    repeats = {entry.version for entry in model.history() if entry.fingerprint == fingerprint}
-    for version in reversed(model.versions()):
+    """The published versions that runs of this fingerprint made, the newest first."""
+    history = model.history()
+    repeats = {entry.version for entry in history if entry.fingerprint == fingerprint}
+    published = {entry.version for entry in history if entry.event in CHANGES}
+    for version in reversed([version for version in model.versions() if version in published]):
         if version in repeats or _manifest_fingerprint(model, version) == fingerprint:
             yield version
 

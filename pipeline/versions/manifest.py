@@ -65,6 +65,24 @@ def conclude(description: Manifest, verdicts: Sequence[Verdict], test: Evaluatio
     return manifest
 
 
+def recorded_test(manifest: Manifest) -> Evaluation:
+    """What the test images showed when a version was published."""
+    kept = manifest.evaluation
+    classes = len(manifest.labels)
+    rows = (kept.confusion[row * classes : (row + 1) * classes] for row in range(classes))
+    return Evaluation(
+        train_loss=kept.train_loss,
+        loss=kept.test_loss,
+        accuracy=kept.accuracy,
+        error_rate=kept.error_rate,
+        class_accuracy=tuple(kept.class_accuracies),
+        confusion=tuple(tuple(row) for row in rows),
+        calibration_error=kept.calibration_error,
+        image_count=kept.image_count,
+        split="test",
+    )
+
+
 def _signature(summary: DataSummary, classes: int) -> Signature:
     return Signature(
         inputs=[Tensor(name=INPUT, dtype="uint8", shape=[BATCH, *summary.image_shape])],

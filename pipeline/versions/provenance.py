@@ -1,11 +1,12 @@
 """Where a version came from: the code and the packages that made it."""
 
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime", "numpy")
+PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime-gpu", "onnxruntime", "numpy")
 
 
 def code_revision() -> str:
@@ -16,10 +17,10 @@ def code_revision() -> str:
     return f"{revision}+changes" if _git("status", "--porcelain", "--untracked-files=no") else revision
 
 
-def package_versions() -> dict[str, str]:
-    """The version of every installed package that has a say in the bytes of a model."""
+def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """The version of every installed package that has a say in the bytes of a model, or of others."""
     versions = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             versions[name] = version(name)
         except ModuleNotFoundError:

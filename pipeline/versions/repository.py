@@ -102,9 +102,9 @@ class ModelRepository:
             return Current()
 
     def history(self) -> list[HistoryEntry]:
-        """Every line of HISTORY."""
+        """Every whole line of HISTORY; a last one without its end is being written, or its writer was killed."""
         path = self.directory / HISTORY
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
         try:
             return [json_format.Parse(line, HistoryEntry(), ignore_unknown_fields=True) for line in lines]
         except json_format.ParseError as error:

@@ -149,7 +149,7 @@ def test_the_command_of_a_run_asks_for_the_same() -> None:
     parser = argparse.ArgumentParser()
     add_options(parser)
     line = ["--repository", "a b", "--model", "m", "--preset", "lab", "--device", "cpu", "--dataset", "d", "--download"]
-    options = parser.parse_args([*line, "--cache=-c", "--again", "--no-prefect", "--json"])
+    options = parser.parse_args([*line, "--cache=-c", "--again", "--force", "--confirm=h:1", "--no-prefect", "--json"])
     again = parser.parse_args(as_arguments(options))
     assert again == options
     defaults = Request()

@@ -9,14 +9,16 @@ import pytest
 import torch
 
 from pipeline.config import Preset
+from pipeline.errors import ConfirmError
 from pipeline.request import Outcome, Request, Stopped
 from pipeline.scheduling.attempt import attempt
 from pipeline.versions.fingerprint import SOURCES, find_made, fingerprint_of
+from pipeline.versions.manifest import recorded_test
 from pipeline.versions.promote import promote, rollback
 from pipeline.versions.provenance import ROOT
 from pipeline.versions.repository import HISTORY, MODEL, ModelRepository, to_json
 from protos.artifact.v1.manifest_pb2 import HistoryEntry
-from tests.outcomes import published
+from tests.outcomes import ended, published
 from tests.pipeline.presets import with_training, write_preset
 
 DATA = {"images": "1f", "labels": "2e"}
@@ -107,6 +109,31 @@ def test_again_trains_all_the_same(request_again: Request) -> None:
     """And publishes nothing new, as the bytes are the same."""
     outcome = attempt(replace(request_again, again=True))
     assert not published(outcome).is_new
+
+
+@pytest.mark.parametrize("lost", ["CURRENT", "both"])
+def test_a_version_whose_writer_was_killed_before_it_was_current_becomes_it(
+    request_again: Request, model: ModelRepository, lost: str
+) -> None:
+    """A run with the same fingerprint is no reason to stop: it finishes what the killed one began."""
+    (model.directory / "CURRENT").unlink()
+    if lost == "both":
+        (model.directory / HISTORY).unlink()
+    assert not published(attempt(request_again)).is_new
+    assert model.current().version == 1
+    assert model.versions() == [1]
+
+
+def test_a_server_is_asked_although_nothing_has_changed(request_again: Request) -> None:
+    """It was to answer with the version, and perhaps it does not."""
+    with pytest.raises(ConfirmError):
+        attempt(replace(request_again, confirm="127.0.0.1:1"))
+
+
+def test_the_test_images_are_not_read_again_for_the_same_bytes(request_again: Request, model: ModelRepository) -> None:
+    """What they showed stands in the manifest, and that is what the run tells."""
+    outcome = ended(attempt(replace(request_again, again=True)))
+    assert outcome.test == recorded_test(model.manifest(1))
 
 
 def test_a_version_that_is_damaged_is_made_anew(request_again: Request, model: ModelRepository) -> None:

@@ -58,6 +58,15 @@ def test_the_lock_is_free_after_a_run_was_killed(tmp_path: Path) -> None:
         pass
 
 
+def test_the_note_of_a_run_that_was_told_to_end_says_that_it_came_to_no_end_of_its_own(tmp_path: Path) -> None:
+    """SIGTERM becomes SystemExit in the pipeline; whoever watches is to tell of it."""
+    with pytest.raises(SystemExit), only_run(tmp_path):
+        sys.exit(143)
+    note = read_note(tmp_path)
+    assert note is not None
+    assert not note.is_ended
+
+
 def test_a_folder_that_cannot_be_is_told(tmp_path: Path) -> None:
     """A file where the repository should be."""
     (tmp_path / "file").touch()

@@ -14,19 +14,21 @@ import pytest
 
 from pipeline.gates.verdict import Verdict
 from pipeline.rehearse import rehearse
-from tests.pipeline.candidates import CPU, Candidate
+from tests.pipeline.candidates import Candidate
 from tests.programs import ROOT
+
+PROVIDERS = ("CPUExecutionProvider",)
 
 
 def rehearse_with(code: str, candidate: Candidate, within_s: float = 60.0) -> Verdict:
     """Rehearse with a program in the place of the server."""
     command = (sys.executable, "-c", code)
-    return rehearse(candidate.folder, candidate.description, device=CPU, command=command, within_s=within_s)
+    return rehearse(candidate.folder, candidate.description, providers=PROVIDERS, command=command, within_s=within_s)
 
 
 def test_a_server_answers_as_pytorch_did(candidate: Candidate) -> None:
     """The serving program itself loads the candidate and answers over gRPC."""
-    verdict = rehearse(candidate.folder, candidate.description, device=CPU)
+    verdict = rehearse(candidate.folder, candidate.description, providers=PROVIDERS)
     assert verdict.passed, verdict.detail
     assert "the server answered 64 known answers on CPUExecutionProvider" in verdict.detail
 
@@ -36,12 +38,12 @@ def test_settings_in_the_environment_are_not_for_the_rehearsal(
 ) -> None:
     """A host's own server may have a port there, or a setting that is wrong."""
     monkeypatch.setenv("SERVING_NONSENSE", "1")
-    assert rehearse(candidate.folder, candidate.description, device=CPU).passed
+    assert rehearse(candidate.folder, candidate.description, providers=PROVIDERS).passed
 
 
 def test_a_candidate_that_the_server_refuses_is_refused(candidate: Candidate, tmp_path: Path) -> None:
     """Other weights than the known answers are of: the server's own words are the reason."""
-    verdict = rehearse(candidate.spoilt(tmp_path / "worse", by=0.3).folder, candidate.description, device=CPU)
+    verdict = rehearse(candidate.spoilt(tmp_path / "worse", by=0.3).folder, candidate.description, providers=PROVIDERS)
     assert not verdict.passed
     assert "UNAVAILABLE" in verdict.detail
     assert "known answers: logits are" in verdict.detail
@@ -114,9 +116,16 @@ def test_where_serving_is_not_installed_the_candidate_passes_and_the_verdict_say
     candidate: Candidate, command: tuple[str, str]
 ) -> None:
     """A host with the packages of the pipeline alone."""
-    verdict = rehearse(candidate.folder, candidate.description, device=CPU, command=(sys.executable, *command))
+    verdict = rehearse(candidate.folder, candidate.description, providers=PROVIDERS, command=(sys.executable, *command))
     assert verdict.passed
     assert verdict.detail.startswith("not rehearsed: the serving program is not installed here: ")
+
+
+def test_a_server_that_lacks_a_module_of_its_own_refuses_the_candidate(candidate: Candidate) -> None:
+    """That is a fault of the program, and no package that is missing here."""
+    verdict = rehearse_with("import serving.colour", candidate)
+    assert not verdict.passed
+    assert "No module named 'serving.colour'" in verdict.detail
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
@@ -125,13 +134,13 @@ def test_the_server_ends_with_the_pipeline(candidate: Candidate, tmp_path: Path,
     written = tmp_path / "pid"
     (tmp_path / "description").write_bytes(candidate.description.SerializeToString())
     server = f"import os, pathlib, time; pathlib.Path({str(written)!r}).write_text(str(os.getpid())); time.sleep(60)"
-    pipeline = f"""import sys, torch
+    pipeline = f"""import sys
 from pathlib import Path
 from pipeline.rehearse import rehearse
 from protos.artifact.v1.manifest_pb2 import Manifest
 description = Manifest.FromString(Path({str(tmp_path / "description")!r}).read_bytes())
-folder, device = Path({str(candidate.folder)!r}), torch.device("cpu")
-rehearse(folder, description, device=device, command=(sys.executable, "-c", {server!r}))
+folder = Path({str(candidate.folder)!r})
+rehearse(folder, description, providers=[], command=(sys.executable, "-c", {server!r}))
 """
     with subprocess.Popen(
         (sys.executable, "-c", pipeline), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True

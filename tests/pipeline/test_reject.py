@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.gates.reject import reject
+from pipeline.gates.verdict import Verdict
 from pipeline.versions.promote import promote
 from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
@@ -13,6 +14,8 @@ from serving.versions.manifest import find_published
 from tests.pipeline.test_publish import publish_text
 
 REFUSED = Manifest(model_name="digits", fingerprint="f" * 64)
+TOO_LOW = Verdict("floor", False, "too low")
+TOO_SLOW = Verdict("latency", False, "too slow")
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def model(tmp_path: Path) -> ModelRepository:
     """Two versions, the second current, and a refusal after them."""
     for content in ("one", "two"):
         publish_text(tmp_path / "repository", content)
-    reject(tmp_path / "repository", REFUSED, "floor: too low")
+    reject(tmp_path / "repository", REFUSED, [TOO_LOW])
     return ModelRepository(tmp_path / "repository" / "digits")
 
 
@@ -32,6 +35,27 @@ def test_the_reason_is_kept(model: ModelRepository) -> None:
     assert entry.time.seconds > 1_700_000_000
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "kept"),
+    [([TOO_SLOW], ""), ([TOO_SLOW, TOO_LOW], "f" * 64)],
+    ids=["the machine was the reason", "the candidate would be refused on any machine"],
+)
+def test_the_same_candidate_may_come_again_where_the_machine_was_the_reason(
+    model: ModelRepository, tmp_path: Path, verdicts: list[Verdict], kept: str
+) -> None:
+    """A busy night must not keep a good candidate out for ever: without a fingerprint it is trained again."""
+    reject(tmp_path / "repository", REFUSED, verdicts)
+    entry = model.history()[-1]
+    assert (entry.reason, entry.fingerprint) == ("latency: too slow", kept)
+
+
+def test_a_line_that_is_half_written_is_not_read(model: ModelRepository) -> None:
+    """Its writer was killed, or writes it now."""
+    with (model.directory / "HISTORY.jsonl").open("a") as file:
+        file.write('{"event": "publ')
+    assert [entry.event for entry in model.history()] == ["publish", "publish", "reject"]
+
+
 def test_what_is_served_stays(model: ModelRepository) -> None:
     """CURRENT is as it was, and no folder came."""
     assert (model.current().version, model.current().generation) == (2, 2)
@@ -40,7 +64,7 @@ def test_what_is_served_stays(model: ModelRepository) -> None:
 
 def test_the_next_writer_finds_nothing_to_mend(model: ModelRepository, tmp_path: Path) -> None:
     """A refusal at the end of the history is no sign of a killed writer."""
-    reject(tmp_path / "repository", REFUSED, "again")
+    reject(tmp_path / "repository", REFUSED, [TOO_LOW])
     assert [entry.event for entry in model.history()] == ["publish", "publish", "reject", "reject"]
 
 
@@ -60,13 +84,13 @@ def test_a_writer_that_was_killed_before_a_refusal_is_mended(model: ModelReposit
     path = model.directory / "HISTORY.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0])
-    reject(tmp_path / "repository", REFUSED, "floor: too low")
+    reject(tmp_path / "repository", REFUSED, [TOO_LOW])
     assert [entry.event for entry in model.history()] == ["publish", "publish", "reject"]
 
 
 def test_a_refusal_of_the_first_candidate_makes_no_version(tmp_path: Path) -> None:
     """There is a history and nothing to serve, and the first version is 1."""
-    reject(tmp_path / "repository", REFUSED, "floor: too low")
+    reject(tmp_path / "repository", REFUSED, [TOO_LOW])
     model = ModelRepository(tmp_path / "repository" / "digits")
     assert (model.versions(), model.current().version) == ([], 0)
     assert publish_text(tmp_path / "repository", "one").version == 1
