@@ -9,6 +9,7 @@ from rich.table import Table
 from pipeline.evaluate import Evaluation
 from pipeline.gates.rules import parity
 from pipeline.gates.verdict import Verdict
+from pipeline.pages import markdown as as_markdown
 from pipeline.request import Outcome, Stopped
 
 
@@ -40,8 +41,8 @@ def table(outcome: Outcome) -> Table:
 
 def markdown(outcome: Outcome) -> str:
     """The summary in Markdown, for a Prefect artifact."""
-    lines = [f"| {name} | {value} |" for name, value in _rows(outcome)]
-    return "\n".join([f"**{verdict(outcome)}**", "", "| | |", "| --- | --- |", *lines])
+    rows = as_markdown.table(("", ""), _rows(outcome))
+    return f"**{as_markdown.text(verdict(outcome))}**\n\n{rows}"
 
 
 def as_json(outcome: Outcome | Stopped) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from typing import Any
 from google.protobuf import json_format
 from jinja2 import Environment, StrictUndefined, Template
 
-from pipeline.pages import tables
+from pipeline.pages import markdown, tables
 from pipeline.pages.page import Table
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#"})
 
 
 def card(manifest: Manifest) -> str:
@@ -31,7 +30,7 @@ def card(manifest: Manifest) -> str:
 
 @cache
 def _template() -> Template:
-    environment = Environment(  # noqa: S701 - Markdown is no HTML; `_text` escapes
+    environment = Environment(  # noqa: S701 - Markdown is no HTML; `markdown.text` escapes
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
@@ -62,16 +61,16 @@ def _sentences(manifest: Manifest) -> dict[str, str]:
     right, count = manifest.evaluation.accuracy, manifest.evaluation.image_count
     forced = "Published by a person's decision although a gate refused it. " if manifest.forced else ""
     return {
-        "name": _text(manifest.model_name),
+        "name": markdown.text(manifest.model_name),
         "verdict": f"{forced}{100 * right:.2f} % of {count} test images are answered rightly.",
         "created": manifest.created.ToJsonString(),
         "parent": f"after version {manifest.parent_version}" if manifest.parent_version else "after none",
-        "preset": str(config.get("name", "unknown")),
+        "preset": markdown.text(str(config.get("name", "unknown"))),
         "inputs": tables.tensors(manifest.signature.inputs) or "unknown",
         "outputs": tables.tensors(manifest.signature.outputs) or "unknown",
-        "labels": ", ".join(map(_text, manifest.labels)),
-        "data_name": manifest.data.name or "unknown",
-        "source": _text(manifest.data.source or "unknown"),
+        "labels": ", ".join(map(markdown.text, manifest.labels)),
+        "data_name": markdown.text(manifest.data.name or "unknown"),
+        "source": markdown.text(manifest.data.source or "unknown"),
         "packages": ", ".join(f"{name} {version}" for name, version in sorted(manifest.packages.items())) or "unknown",
     }
 
@@ -80,10 +79,4 @@ def _markdown(table: Table) -> str:
     """A table in Markdown, or a word where it has no rows."""
     if not table.rows:
         return "None."
-    lines = [table.header, ["---"] * len(table.header), *([_text(cell) for cell in row] for row in table.rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(text: str) -> str:
-    """Text from outside, such as a label's name, as Markdown shows it; it stays in its line."""
-    return " ".join(text.split()).translate(SPECIAL)
+    return markdown.table(table.header, table.rows)
