@@ -13,9 +13,12 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.scheduling.lock import read_note
+from tests.browser import needs_chromium, screenshot
 from tests.e2e.prefect_programs import PREFECT, START_S, PrefectServer, group, kill_group, prefect_server, wait_for
 from tests.pipeline.presets import write_preset
 
@@ -109,6 +112,17 @@ def test_its_parameters_are_explained(api: httpx.Client, deployment: str) -> Non
     schema = api.get(f"/deployments/{deployment}").raise_for_status().json()["parameter_openapi_schema"]
     assert schema["properties"]
     assert all(known.get("description") for known in schema["properties"].values())
+
+
+@needs_chromium
+def test_its_parameters_are_edited_in_the_browser(server: PrefectServer, deployment: str, tmp_path: Path) -> None:
+    """Prefect's form for a run with other parameters: it draws our parameters with their words, and is not blank."""
+    shot = tmp_path / "form.png"
+    form = f"{server.url.removesuffix('/api')}/deployments/deployment/{deployment}/run"
+    screenshot(form, shot, width=1280, height=3000)
+    pixels = np.asarray(Image.open(shot).convert("L")).astype(int)
+    differs = np.abs(pixels - pixels[-5, -5]) > 40
+    assert all(part.any(axis=1).mean() > 0.1 for part in np.array_split(differs[:2000], 4))
 
 
 def test_a_killed_worker_costs_one_run(

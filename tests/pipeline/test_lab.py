@@ -27,7 +27,7 @@ from pipeline.lab.reproduce import Reproduction, reproduce
 from pipeline.pages.lab import judge, lab_page, twins_section
 from pipeline.pages.page import Page, write_page
 from pipeline.train import Progress, train
-from tests.pipeline.browser import CHROMIUM, PHONE_WIDTH, screenshot, width_on_a_phone
+from tests.browser import PHONE_WIDTH, measure, needs_chromium, screenshot
 from tests.pipeline.presets import with_training
 from tests.programs import ROOT
 
@@ -269,7 +269,7 @@ def test_a_wrong_number_of_seeds_is_wrong_usage(count: str, capsys: pytest.Captu
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium, to see the page as a person does")
+@needs_chromium
 def test_a_person_runs_it_and_opens_the_page(tmp_path: Path) -> None:
     """The command trains on all of MNIST and prints where the page is; it shows on a desk, in the dark, on a phone."""
     command = [sys.executable, "-m", "pipeline", "lab", "--seeds", "2", "--json", "--output", str(tmp_path / "lab")]
@@ -287,4 +287,4 @@ def test_a_person_runs_it_and_opens_the_page(tmp_path: Path) -> None:
             assert len(image.getcolors(2**20) or []) > 100, "the page is blank"
             grounds.append(sum(image.convert("RGB").getpixel((2, 2))))  # type: ignore[arg-type]
     assert grounds[1] < 150 < 600 < grounds[0]
-    assert width_on_a_phone(page, tmp_path) <= PHONE_WIDTH
+    assert measure(page, tmp_path, width=PHONE_WIDTH).page <= PHONE_WIDTH
