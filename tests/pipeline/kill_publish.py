@@ -27,9 +27,9 @@ WATCHED = {publish_module.__file__, repository_module.__file__}
 
 
 def description(version: int) -> Manifest:
-    """What describes one of the two real versions."""
+    """What describes one of the two real versions; of no run, so that a repeated one leaves no line."""
     manifest = ModelRepository(VERSIONS).manifest(version)
-    for name in ("schema", "version", "parent_version", "files", "created"):
+    for name in ("schema", "version", "parent_version", "files", "created", "fingerprint"):
         manifest.ClearField(name)
     return manifest
 
@@ -98,7 +98,7 @@ def main(folder: Path) -> None:
         shutil.copytree(first, repository)
         stop = processes.Event()
         results: Queue[list[int] | str] = processes.Queue()
-        reader = processes.Process(target=read_on, args=(repository / "digits", stop, results))
+        reader = processes.Process(target=read_on, args=(repository / "digits", stop, results), daemon=True)
         reader.start()
         was_killed = run_until_killed(
             lambda: publish(repository, folder / "candidate-2", description(2)),  # noqa: B023 - run at once
