@@ -25,7 +25,7 @@ console = Console()
 def main(repository: str) -> int:
     """Run the demo; 0 when every step did what it should, else the exit code of the one that did not."""
     try:
-        console.rule("1. the flow: fetch, check, train, evaluate, export, verify, publish")
+        console.rule("1. the flow: fetch, check, train, evaluate, export, verify, compare, rehearse, report, publish")
         run = program("pipeline", "run", "--repository", repository)
         console.rule("2. the server, on what was published")
         with server(repository) as address:
@@ -35,7 +35,7 @@ def main(repository: str) -> int:
             answers = program("serving", "classify", str(IMAGES), *sent)
     except subprocess.CalledProcessError as error:
         return int(error.returncode) or 1
-    summarise(run, answers)
+    summarise(repository, run, answers)
     return 0
 
 
@@ -72,15 +72,15 @@ def stop(process: "subprocess.Popen[str]") -> None:
         process.kill()
 
 
-def summarise(run: dict[str, Any], answers: dict[str, Any]) -> None:
+def summarise(repository: str, run: dict[str, Any], answers: dict[str, Any]) -> None:
     """Print what a person wants to know at the end."""
     console.rule("done")
-    news = "published now" if run["is_new"] else "nothing new: the same model was there already"
+    news = "published now" if run["is_new"] else "nothing new: the same data, config and code made it already"
     table = Table(show_header=False)
     table.add_row("model version", f"{', '.join(map(str, answers['model_versions']))} ({news})")
     table.add_row("provider", ", ".join(answers["providers"]))
     table.add_row("speed", f"{answers['images_per_second']} images/s, one caller, {BATCH} images a call")
-    table.add_row("version directory", str(Path(run["path"]).parent / str(answers["model_versions"][-1])))
+    table.add_row("version directory", str(Path(repository) / "digits" / str(answers["model_versions"][-1])))
     table.add_row("try next", "python -m serving serve, then python -m serving classify PATH (see README.md)")
     console.print(f"accuracy: {100 * answers['accuracy']:.2f} %", style="bold green")
     console.print(table)

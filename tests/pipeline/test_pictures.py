@@ -313,6 +313,7 @@ Break = Callable[[Path], object]
         ),
         pytest.param(lambda f: write(f / "x.png", picture(6, 6)), r"x\.png: lies outside a class", id="stray picture"),
         pytest.param(lambda f: (f / "bird").mkdir(), "bird: holds no picture", id="an empty class"),
+        pytest.param(lambda f: os.mkfifo(f / "cat/0.png"), r"0\.png: is no file", id="a pipe"),
         pytest.param(lambda f: (f / "cat/0.png").symlink_to("x"), r"0\.png: cannot be read", id="a link to nothing"),
         pytest.param(lambda f: shutil.rmtree(f / "cat"), "of 2 classes at least .it has 1 directories", id="one class"),
         pytest.param(

@@ -134,7 +134,8 @@ def test_the_server_ends_with_the_pipeline(candidate: Candidate, tmp_path: Path,
     written = tmp_path / "pid"
     (tmp_path / "description").write_bytes(candidate.description.SerializeToString())
     server = f"import os, pathlib, time; pathlib.Path({str(written)!r}).write_text(str(os.getpid())); time.sleep(60)"
-    pipeline = f"""import sys
+    pipeline = f"""import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 from pathlib import Path
 from pipeline.rehearse import rehearse
 from protos.artifact.v1.manifest_pb2 import Manifest

@@ -264,7 +264,7 @@ async def test_a_worker_that_is_killed_is_replaced(workers: ServerProcess, image
         async with asyncio.timeout(10 * END_S):
             while len(counts := await scrape(workers, "serving_batch_images_count")) < 2 or not all(counts.values()):
                 await asyncio.wait(calling, timeout=0.05, return_when=asyncio.FIRST_EXCEPTION)
-                assert not any(task.done() for task in calling), calling
+                assert not (ended := [task for task in calling if task.done()]), [one.exception() for one in ended]
         stop.set()
         await asyncio.gather(*calling)
     assert len(failed) == len(set(failed)) <= len(callers)

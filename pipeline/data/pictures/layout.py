@@ -82,7 +82,7 @@ def _of_class(directory: Path) -> list[Path]:
     for path in paths:
         if path.is_dir():
             raise DataError(f"{shown(path)}: is a directory inside a class; expected pictures alone: move them up")
-        if not path.is_file():  # reading a pipe would wait for ever
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
             raise DataError(f"{shown(path)}: is no file; expected pictures alone: remove it")
         if not _is_picture(path):
             raise DataError(
