@@ -42,10 +42,12 @@ def worker_pids(server: ServerProcess) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process is there and has not ended."""
+    """Whether a process is there and has not ended: its first thread may be gone while others still hold its sockets."""
+    process = Path(f"/proc/{pid}")
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+        is_zombie = (process / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+        return not is_zombie or len(list((process / "task").iterdir())) > 1
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
