@@ -42,7 +42,7 @@ def worker_pids(server: ServerProcess) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process is there and has not ended: its first thread may be gone while others still hold its sockets."""
+    """Whether a process is there and has not ended; its first thread may be gone while others hold its sockets."""
     process = Path(f"/proc/{pid}")
     try:
         is_zombie = (process / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
