@@ -4,7 +4,6 @@ import argparse
 import json
 
 from pipeline.commands.options import add_repository
-from pipeline.errors import PublishError
 from pipeline.versions.collect import Removed, collect, removable
 from pipeline.versions.repository import ModelRepository
 
@@ -33,8 +32,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _run(options: argparse.Namespace) -> None:
     model = ModelRepository(options.repository / options.model)
-    if not model.versions():
-        raise PublishError(f"{model.directory}: has no version; is it the right repository? (--repository, --model)")
+    model.demand_versions()
     choose = removable if options.dry_run else collect
     removed = choose(model, keep=options.keep, protect=options.protect)
     if options.json:

@@ -7,7 +7,7 @@ from protos.artifact.v1.manifest_pb2 import Current
 
 def promote(model: ModelRepository, version: int) -> Current:
     """Make `version` current; raises PublishError when it is not there, or not whole."""
-    _demand_versions(model)
+    model.demand_versions()
     with model.writing():
         return _point_at(model, version, "promote")
 
@@ -18,7 +18,7 @@ def rollback(model: ModelRepository) -> Current:
     "Before" is what CURRENT calls previous: a second rollback goes forward again, so that one that was a mistake is
     undone by the same command.
     """
-    _demand_versions(model)
+    model.demand_versions()
     with model.writing():
         current = model.current()
         if not current.previous:
@@ -26,12 +26,6 @@ def rollback(model: ModelRepository) -> Current:
                 f"{model.directory}: no version was current before version {current.version or '(none)'}"
             )
         return _point_at(model, current.previous, "rollback")
-
-
-def _demand_versions(model: ModelRepository) -> None:
-    """Refuse a mistyped path before a lock is made there."""
-    if not model.versions():
-        raise PublishError(f"{model.directory}: has no version; is it the right repository? (--repository, --model)")
 
 
 def _point_at(model: ModelRepository, version: int, event: str) -> Current:

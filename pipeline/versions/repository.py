@@ -70,6 +70,11 @@ class ModelRepository:
         paths = self.directory.iterdir() if self.directory.is_dir() else ()
         return sorted(int(path.name) for path in paths if path.name.isdecimal())
 
+    def demand_versions(self) -> None:
+        """Refuse a mistyped path before a lock is made there; raises PublishError where there is no version."""
+        if not self.versions():
+            raise PublishError(f"{self.directory}: has no version; is it the right repository? (--repository, --model)")
+
     def path(self, version: int) -> Path:
         """Where a version lies."""
         return self.directory / str(version)
