@@ -1,7 +1,5 @@
 """A version that takes colour images is served as one that takes grey: by pixels, by PNG, through swaps."""
 
-import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -10,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.client import AsyncDigitClient
 from serving.errors import InvalidRequestError
 from serving.idx import read_images
 from serving.pixels import Images
@@ -19,7 +16,7 @@ from serving.versions.manifest import Version
 from tests.pipeline.idx_files import encode_idx
 from tests.programs import run_program, server_process
 from tests.serving.conftest import Publisher, Serve, is_right
-from tests.serving.test_sizes import follow
+from tests.serving.swaps import swap_under_load
 
 LETTERS = ("A", "B", "C", "D", "E")
 
@@ -105,36 +102,10 @@ async def test_swaps_between_grey_and_colour_lose_nothing(
     serve: Serve, publisher: Publisher, images: Images, colours: Images, sessions: Mapping[int, Session]
 ) -> None:
     """Callers of both kinds through four swaps: right answers of a version of their kind, or the expected bytes."""
-    publisher.publish(1)
-    stop = asyncio.Event()
-
-    async def call_on(client: AsyncDigitClient, version: int, mine: Images) -> Counter[str]:
-        outcomes: Counter[str] = Counter()
-        while not stop.is_set():
-            try:
-                answer = await client.classify(mine)
-            except InvalidRequestError as error:
-                assert f"came {mine.size} bytes, expected" in error.message
-                outcomes["told"] += 1
-            else:
-                assert answer.model_version == version
-                assert is_right(answer, mine, sessions)
-                outcomes["answered"] += 1
-        return outcomes
-
-    async with asyncio.timeout(60), serve() as running:
-        callers = [
-            asyncio.create_task(call_on(running.client, version, mine[:image_count]))
-            for version, mine in ((1, images), (4, colours))
-            for image_count in (1, 5, 60)
-        ]
-        for version in (4, 1, 4, 1):
-            publisher.publish(version)
-            await follow(running.client, version)
-            await asyncio.sleep(0.1)
-        stop.set()
-        outcomes = await asyncio.gather(*callers)
-    assert all(outcome["answered"] and outcome["told"] for outcome in outcomes)
+    calls = [
+        (version, mine[:image_count]) for version, mine in ((1, images), (4, colours)) for image_count in (1, 5, 60)
+    ]
+    await swap_under_load(serve, publisher, sessions, calls, (4, 1, 4, 1))
 
 
 def test_the_command_line_answers_with_names(

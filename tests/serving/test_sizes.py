@@ -1,23 +1,16 @@
 """A swap to a version of another image size, while calls wait and arrive."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 
-from serving.client import AsyncDigitClient
 from serving.errors import InvalidRequestError
 from serving.pixels import Images
 from serving.session import Session
 from tests.serving.conftest import Publisher, Serve, is_right
+from tests.serving.swaps import follow, swap_under_load
 
 SIZES = {1: 28, 3: 24}
 """Rows and columns of an image, by version."""
-
-
-async def follow(client: AsyncDigitClient, version: int) -> None:
-    """Wait until this version answers."""
-    while (await client.model()).version != version:
-        await asyncio.sleep(0.01)
 
 
 async def test_calls_that_wait_are_answered_by_the_version_they_were_checked_against(
@@ -46,38 +39,15 @@ async def test_calls_that_arrive_get_an_answer_or_are_told_the_size(
     serve: Serve, publisher: Publisher, images: Images, sessions: Mapping[int, Session]
 ) -> None:
     """Callers of both sizes through six swaps: right answers of the version of their size, or the expected bytes."""
-    publisher.publish(1)
-    stop = asyncio.Event()
+    sized = {version: crop(images, size) for version, size in SIZES.items()}
+    calls = [(version, mine[:image_count]) for version, mine in sized.items() for image_count in (1, 5, 20, 300)]
+    await swap_under_load(serve, publisher, sessions, calls, (3, 1, 3, 1, 3, 1))
 
-    async def call_on(client: AsyncDigitClient, version: int, image_count: int) -> Counter[str]:
-        margin = (28 - SIZES[version]) // 2
-        mine = images[:image_count, margin : 28 - margin, margin : 28 - margin]
-        outcomes: Counter[str] = Counter()
-        while not stop.is_set():
-            try:
-                answer = await client.classify(mine)
-            except InvalidRequestError as error:
-                assert f"came {mine.size} bytes, expected" in error.message
-                outcomes["told"] += 1
-            else:
-                assert answer.model_version == version
-                assert is_right(answer, mine, sessions)
-                outcomes["answered"] += 1
-        return outcomes
 
-    async with asyncio.timeout(60), serve() as running:
-        callers = [
-            asyncio.create_task(call_on(running.client, version, image_count))
-            for version in SIZES
-            for image_count in (1, 5, 20, 300)
-        ]
-        for version in (3, 1, 3, 1, 3, 1):
-            publisher.publish(version)
-            await follow(running.client, version)
-            await asyncio.sleep(0.1)
-        stop.set()
-        outcomes = await asyncio.gather(*callers)
-    assert all(outcome["answered"] and outcome["told"] for outcome in outcomes)
+def crop(images: Images, size: int) -> Images:
+    """The middle of the images, size x size."""
+    margin = (images.shape[1] - size) // 2
+    return images[:, margin : margin + size, margin : margin + size]
 
 
 async def test_both_sizes_are_served_at_once_by_number(
