@@ -32,16 +32,22 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: Path, dataset: Dataset, *, split: SplitName, device: torch.device, answers: Path | None = None
+    checkpoint: Path,
+    dataset: Dataset,
+    *,
+    split: SplitName,
+    device: torch.device,
+    answers: Path | None = None,
+    train_loss: float | None = None,
 ) -> Evaluation:
     """Measure the classifier in `checkpoint` on the images of `split`, and its loss on those that it learnt from.
 
     `answers` is the file in which to keep the probabilities, float32 (image, class), and the labels, int64 (image,), in
-    the order of the split: what the report shows of single images need not be computed again.
+    the order of the split: what the report shows of single images need not be computed again. Nor need the train loss,
+    where an evaluation of the same checkpoint on another split gave it.
     """
     classifier = load_checkpoint(checkpoint, device)
-    train, images = load_split(dataset, "train", device), load_split(dataset, split, device)
-    train_loss = functional.cross_entropy(_logits(classifier, train), train.labels)
+    images = load_split(dataset, split, device)
     logits = _logits(classifier, images)
     probabilities = logits.softmax(dim=1)
     if answers is not None:
@@ -50,7 +56,7 @@ def evaluate(
     correct_count = confusion.diagonal()
     accuracy = correct_count.sum().item() / len(images.labels)
     return Evaluation(
-        train_loss=train_loss.item(),
+        train_loss=_loss(classifier, load_split(dataset, "train", device)) if train_loss is None else train_loss,
         loss=functional.cross_entropy(logits, images.labels).item(),
         accuracy=accuracy,
         error_rate=1 - accuracy,
@@ -60,6 +66,10 @@ def evaluate(
         image_count=len(images.labels),
         split=split,
     )
+
+
+def _loss(classifier: ImageClassifier, split: Split) -> float:
+    return functional.cross_entropy(_logits(classifier, split), split.labels).item()
 
 
 @torch.no_grad()

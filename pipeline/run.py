@@ -85,7 +85,8 @@ def run(
         # The test images are read when all is decided, and once for a version: not for the same bytes again.
         same = find_same(versions, candidate, description)
         if same is None:
-            test = step(evaluate)(checkpoint, dataset, split="test", device=device, answers=answers)
+            known = validation.train_loss
+            test = step(evaluate)(checkpoint, dataset, split="test", device=device, answers=answers, train_loss=known)
         else:
             test = recorded_test(versions.manifest(same))
         description = conclude(description, verdicts, test)
