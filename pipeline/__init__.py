@@ -1,1 +1,8 @@
 """How a model version comes to be: fetch, check, train, evaluate, export, verify, publish."""
+
+import os
+
+# Read by OpenMP as torch loads, so it stands before every import. Threads that wait for one another look at each other
+# 300,000 times before they sleep; where another program wants the core as well, such as the service that the model is
+# for, a training then took twenty times as long (docs/adr/0004).
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
