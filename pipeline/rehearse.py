@@ -62,7 +62,8 @@ def rehearse(
         try:
             detail = _rehearse(full, folder, candidate / KNOWN_ANSWERS, began + within_s)
         except _NotInstalledError as error:
-            return Verdict("rehearsal", True, f"not rehearsed: the serving program is not installed here: {error}")
+            lacks = f"not rehearsed: the serving program is not installed here: {error}"
+            return Verdict("rehearsal", True, lacks, abstained=True)
         except (_FailedError, NoAnswerError) as error:
             return Verdict("rehearsal", False, f"{error}; its log ends: {_last_line(folder / 'log')}")
     return Verdict("rehearsal", True, f"{detail}, {time.monotonic() - began:.1f} s after its start")
@@ -76,7 +77,10 @@ def _rehearse(command: Sequence[str], folder: Path, known_answers: Path, give_up
     came = np.array(answer.probabilities, np.float32)
     if answer.model_version != 1 or came.size != expected.size:
         raise _FailedError(f"the server answered with version {answer.model_version} and {came.size} probabilities")
-    distance = float(np.abs(came.reshape(expected.shape) - expected).max())
+    came = came.reshape(expected.shape)
+    if list(answer.digits) != came.argmax(axis=1).tolist():
+        raise _FailedError("the server's digits are not the most probable ones of its own probabilities")
+    distance = float(np.abs(came - expected).max())
     if not distance <= PROBABILITIES_TOLERANCE:  # also true of NaN
         raise _FailedError(
             f"the server answers otherwise: probabilities are {distance:.1e} away from the known answers, expected at "

@@ -92,7 +92,7 @@ def run(
         description = conclude(description, verdicts, test)
         if same is None:
             given = (candidate, description, dataset, training, verification)
-            step(report)(*given, answers=answers, parent_version=versions.current().version)
+            step(report)(*given, answers=answers, champion=versions.current_manifest())
         publication = step(publish)(request.repository, candidate, description)
     return replace(outcome, test=test, publication=publication, confirmation=_confirmed(request, step))
 

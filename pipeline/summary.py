@@ -8,7 +8,7 @@ from rich.table import Table
 
 from pipeline.evaluate import Evaluation
 from pipeline.gates.rules import parity
-from pipeline.gates.verdict import Verdict
+from pipeline.gates.verdict import Verdict, ruling
 from pipeline.pages import markdown as as_markdown
 from pipeline.request import Outcome, Stopped
 
@@ -107,4 +107,5 @@ def _quality(evaluation: Evaluation, labels: Sequence[str]) -> list[tuple[str, s
 
 
 def _mark(verdict: Verdict) -> str:
-    return f"{'passed' if verdict.passed else 'REFUSED'}: {verdict.gate}"
+    word = ruling(verdict)
+    return f"{word if verdict.passed else word.upper()}: {verdict.gate}"

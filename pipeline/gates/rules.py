@@ -104,7 +104,8 @@ def latency(candidate_s: float, champion_s: float, image_count: int, gates: Gate
 
 def not_compared(reason: str) -> tuple[Verdict, ...]:
     """The verdicts of the gates that need a champion, where there is none to compare with."""
-    return tuple(Verdict(gate, True, f"not compared: {reason}") for gate in ("champion", "classes", "size", "latency"))
+    gates, detail = ("champion", "classes", "size", "latency"), f"not compared: {reason}"
+    return tuple(Verdict(gate, True, detail, abstained=True) for gate in gates)
 
 
 def _percent(share: float) -> str:

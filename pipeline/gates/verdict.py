@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from protos.artifact.v1 import manifest_pb2
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -12,9 +14,18 @@ class Verdict:
     passed: bool
     detail: str
     """What was measured and what is demanded, in one sentence."""
+    abstained: bool = False
+    """Whether it had nothing to measure, and let the candidate pass for that."""
 
     def __str__(self) -> str:
         return f"{self.gate}: {self.detail}"
+
+
+def ruling(verdict: Verdict | manifest_pb2.Verdict) -> str:
+    """One word: passed, refused or abstained."""
+    if verdict.abstained:
+        return "abstained"
+    return "passed" if verdict.passed else "refused"
 
 
 def first_refusal(verdicts: Iterable[Verdict]) -> Verdict | None:

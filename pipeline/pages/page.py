@@ -3,9 +3,11 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
+from PIL import Image
 
 INDEX = "index.html"
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
@@ -102,10 +104,20 @@ def write_page(page: Page, folder: Path) -> Path:
     """Write index.html, which needs no other file, and beside it every figure as a PNG; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for figure in page.figures:
-        (folder / f"{figure.name}.png").write_bytes(figure.light)
+        (folder / f"{figure.name}.png").write_bytes(_on_white(figure.light))
     path = folder / INDEX
     path.write_text(render(page), encoding="utf-8")
     return path
+
+
+def _on_white(png: bytes) -> bytes:
+    """The same picture without transparency: nobody knows on what ground a file is looked at."""
+    picture = Image.open(BytesIO(png)).convert("RGBA")
+    ground = Image.new("RGBA", picture.size, "white")
+    ground.alpha_composite(picture)
+    file = BytesIO()
+    ground.convert("RGB").save(file, format="PNG")
+    return file.getvalue()
 
 
 def render(page: Page) -> str:

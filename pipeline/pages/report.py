@@ -1,5 +1,6 @@
 """The report of a version: one page that says how good it is, where it fails, and where it came from."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.data.dataset import Dataset, load_split
+from pipeline.gates.verdict import ruling
 from pipeline.pages import tables
 from pipeline.pages.page import Block, Gallery, Link, Page, Picture, Section, Table, write_page
 from pipeline.train import TrainingResult
@@ -20,6 +22,10 @@ from protos.artifact.v1.manifest_pb2 import Manifest
 
 MISTAKE_COUNT = 25  # pictures, at most
 PROBABILITY_COUNT = 3  # below each of them
+READ_ONCE = (
+    "The validation images, which never train, decided everything: the recipe, and whether to publish this version. "
+    "The test images were evaluated once, after that."
+)
 
 
 def report(
@@ -30,24 +36,24 @@ def report(
     verification: Verification,
     *,
     answers: Path,
-    parent_version: int,
+    champion: Manifest | None,
 ) -> Path:
     """Write the report of a candidate into its folder and return the path of its page.
 
     `answers` is what `evaluate` kept of the test images. The number of the version is not known yet, so the page speaks
-    of "this version"; `parent_version` is the one that is current now, 0 for none.
+    of "this version"; `champion` is the one that is current now.
     """
     with np.load(answers, allow_pickle=False) as kept:
         probabilities, labels = kept["probabilities"], kept["labels"]
     sections = [
-        Section("Quality", [tables.quality(description)]),
-        _comparison(description, parent_version),
+        Section("Quality", [READ_ONCE, tables.quality(description)]),
+        _comparison(description, champion),
         _confusion(description),
         Section("Worst mistakes", [_mistakes(dataset, description, probabilities, labels)]),
         _calibration(description, probabilities, labels),
         _training(training),
         Section("Parity of ONNX and PyTorch", [_parity(verification)]),
-        _provenance(description, parent_version),
+        _provenance(description, champion),
     ]
     page = Page(f"{description.model_name}: report of a version", *_verdict(description), sections)
     return write_page(page, candidate / REPORT)
@@ -56,17 +62,24 @@ def report(
 def _verdict(description: Manifest) -> tuple[str, bool]:
     evaluation = description.evaluation
     found = f"{100 * evaluation.accuracy:.2f} % of {evaluation.image_count:,} test images are answered rightly"
-    refused = [verdict.gate for verdict in description.verdicts if not verdict.passed]
-    if refused:
-        return f"{found}; published by a person's decision although refused by: {', '.join(refused)}.", False
-    return f"{found}; every gate passed: {', '.join(verdict.gate for verdict in description.verdicts)}.", True
+    gates: defaultdict[str, list[str]] = defaultdict(list)
+    for verdict in description.verdicts:
+        gates[ruling(verdict)].append(verdict.gate)
+    if gates["refused"]:
+        return f"{found}; published by a person's decision although refused by: {', '.join(gates['refused'])}.", False
+    abstained = f"; abstained: {', '.join(gates['abstained'])}" if gates["abstained"] else ""
+    return f"{found}; no gate refused it. Passed: {', '.join(gates['passed'])}{abstained}.", True
 
 
-def _comparison(description: Manifest, parent_version: int) -> Section:
-    champion = (
-        f"version {parent_version}, current when this was written" if parent_version else "none, this is the first"
-    )
-    return Section("Gates, and the champion", [f"Champion: {champion}.", tables.verdicts(description)])
+def _comparison(description: Manifest, champion: Manifest | None) -> Section:
+    blocks: list[Block] = ["Champion: none that can be read.", tables.verdicts(description)]
+    if champion is not None:
+        blocks[0] = f"Champion: version {champion.version}, current when this was written."
+        if tables.have_same_test(description, champion):
+            blocks.append(tables.beside(description, champion))
+        else:
+            blocks.append("It was tested on other images, so its figures do not stand here.")
+    return Section("Gates, and the champion", blocks)
 
 
 def _confusion(description: Manifest) -> Section:
@@ -153,11 +166,11 @@ def _parity(verification: Verification) -> Table:
     return Table(("provider", "images", "logits", "probabilities", "batches of", "bits in every batch"), rows, caption)
 
 
-def _provenance(description: Manifest, parent_version: int) -> Section:
+def _provenance(description: Manifest, champion: Manifest | None) -> Section:
     link = Link(
         "manifest.json: number, parent and time of this version, and the hash of every file", "../manifest.json"
     )
-    parent = f"Made to follow {f'version {parent_version}' if parent_version else 'no other version'}."
+    parent = f"Made to follow {f'version {champion.version}' if champion else 'no other version'}."
     return Section(
         "Provenance",
         [parent, tables.code(description), tables.data(description), tables.configuration(description), link],

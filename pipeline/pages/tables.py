@@ -8,6 +8,8 @@ import numpy as np
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
+from pipeline.data.dataset import IMAGES, LABELS
+from pipeline.gates.verdict import ruling
 from pipeline.pages.page import Table
 from protos.artifact.v1.manifest_pb2 import Evaluation, Manifest, Tensor
 
@@ -50,9 +52,28 @@ def confusions(manifest: Manifest, count: int = 10) -> Table:
     return Table(("label", "answer", "images"), rows)
 
 
+def beside(manifest: Manifest, champion: Manifest) -> Table:
+    """The figures of the test images beside the champion's on the same images: shares, and each class's recall."""
+    names = ("accuracy", "calibration error", *(f"recall of {label}" for label in manifest.labels))
+    rows = [
+        (name, f"{100 * ours:.2f} %", f"{100 * theirs:.2f} %", f"{100 * (ours - theirs):+.2f}")
+        for name, ours, theirs in zip(names, _shares(manifest), _shares(champion), strict=True)
+    ]
+    header = ("", "this version", f"version {champion.version}", "difference, points")
+    return Table(header, rows, "On the test images. They decided nothing; what decided stands above.")
+
+
+def have_same_test(manifest: Manifest, other: Manifest) -> bool:
+    """Whether two versions were tested on the same images, with the same labels."""
+    if list(manifest.labels) != list(other.labels):
+        return False
+    digests = (manifest.data.payload_sha256, other.data.payload_sha256)
+    return all(digests[0][name] == digests[1][name] for name in (IMAGES["test"], LABELS["test"]))
+
+
 def verdicts(manifest: Manifest) -> Table:
     """What every gate said."""
-    rows = [(verdict.gate, "passed" if verdict.passed else "refused", verdict.detail) for verdict in manifest.verdicts]
+    rows = [(verdict.gate, ruling(verdict), verdict.detail) for verdict in manifest.verdicts]
     return Table(("gate", "", "what it measured"), rows)
 
 
@@ -85,6 +106,7 @@ def code(manifest: Manifest) -> Table:
         *((name, version) for name, version in sorted(manifest.packages.items())),
     ]
     if manifest.fingerprint:
+        rows.append(("sha256 of the sources", manifest.sources_sha256))
         rows.append(("fingerprint of data, config and code", manifest.fingerprint))
     return Table(("code", ""), rows)
 
@@ -119,6 +141,12 @@ def _mostly(manifest: Manifest, label: int) -> str:
     wrong[label] = 0
     answer = int(wrong.argmax())
     return f"{manifest.labels[answer]} ({wrong[answer]})" if wrong[answer] else "–"
+
+
+def _shares(manifest: Manifest) -> list[float]:
+    """Of the test images: accuracy, calibration error, the recall of each class."""
+    evaluation = manifest.evaluation
+    return [evaluation.accuracy, evaluation.calibration_error, *evaluation.class_accuracies]
 
 
 def _known(split: Evaluation, text: str) -> str:

@@ -65,6 +65,7 @@ def _sentences(manifest: Manifest) -> dict[str, str]:
         "verdict": f"{forced}{100 * right:.2f} % of {count} test images are answered rightly.",
         "created": manifest.created.ToJsonString(),
         "parent": f"after version {manifest.parent_version}" if manifest.parent_version else "after none",
+        "architecture": markdown.text(str(config.get("network", {}).get("architecture", "unknown"))),
         "preset": markdown.text(str(config.get("name", "unknown"))),
         "inputs": tables.tensors(manifest.signature.inputs) or "unknown",
         "outputs": tables.tensors(manifest.signature.outputs) or "unknown",

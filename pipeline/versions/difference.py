@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from pipeline.gates.verdict import ruling
 from pipeline.pages.tables import flatten
 from protos.artifact.v1.manifest_pb2 import Evaluation, Manifest
 
@@ -31,12 +32,17 @@ def _values(manifest: Manifest) -> dict[str, Any]:
     """Every value that a person may want to compare, by its dotted name."""
     data = json_format.MessageToDict(manifest.data, preserving_proto_field_name=True)
     nested = {
-        "code": {"revision": manifest.code_revision, "device": manifest.device, "packages": dict(manifest.packages)},
+        "code": {
+            "revision": manifest.code_revision,
+            "sources_sha256": manifest.sources_sha256,
+            "device": manifest.device,
+            "packages": dict(manifest.packages),
+        },
         "config": json_format.MessageToDict(manifest.config),
         "data": {**data, "labels": list(manifest.labels)},
         "test": _quality(manifest.evaluation, manifest),
         "validation": _quality(manifest.validation, manifest),
-        "gates": {verdict.gate: "passed" if verdict.passed else "refused" for verdict in manifest.verdicts},
+        "gates": {verdict.gate: ruling(verdict) for verdict in manifest.verdicts},
         "forced": manifest.forced,
     }
     return dict(flatten(nested))

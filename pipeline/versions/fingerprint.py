@@ -15,11 +15,9 @@ import torch
 
 from pipeline.config import Preset
 from pipeline.errors import PublishError
-from pipeline.versions.provenance import PACKAGES, ROOT, package_versions
+from pipeline.versions.provenance import PACKAGES, ROOT, package_versions, sources_sha256
 from pipeline.versions.repository import ModelRepository
 
-SOURCES = ("models", "pipeline", "protos", "serving")  # serving too: a candidate is rehearsed on it
-SUFFIXES = (".py", ".jinja")
 REHEARSED_WITH = ("grpcio", "protobuf", "uvloop", "pydantic")
 CHANGES = ("publish", "promote", "rollback")  # the events that change CURRENT
 
@@ -38,7 +36,7 @@ def fingerprint_of(sha256: Mapping[str, str], preset: Preset, device: torch.devi
     parts = {
         "data": dict(sha256),
         "config": preset.model_dump(mode="json"),
-        "code": _sources_sha256(root),
+        "code": sources_sha256(root),
         "packages": {"python": platform.python_version(), **package_versions((*PACKAGES, *REHEARSED_WITH))},
         "device": device.type,
     }
@@ -48,10 +46,10 @@ def fingerprint_of(sha256: Mapping[str, str], preset: Preset, device: torch.devi
 def find_made(model: ModelRepository, fingerprint: str) -> Made | None:
     """What came of the newest run with this fingerprint; None where none is known, or its version is not whole.
 
-    None too where CURRENT cannot be read, and for a version that CURRENT never named: the writer of either was killed,
-    and the run that comes now finishes its work.
+    None too where there are versions and CURRENT cannot be read, and for a version that CURRENT never named: the writer
+    of either was killed, and the run that comes now finishes its work.
     """
-    if not model.current().version:
+    if not model.current().version and model.versions():
         return None
     version = next((version for version in _made_versions(model, fingerprint) if _is_whole(model, version)), None)
     if version is not None:
@@ -93,13 +91,3 @@ def _refusal(model: ModelRepository, fingerprint: str) -> Made | None:
         if entry.event == "reject" and entry.fingerprint == fingerprint:
             return Made(0, f"the same candidate was refused on {entry.time.ToDatetime():%Y-%m-%d}: {entry.reason}")
     return None
-
-
-def _sources_sha256(root: Path) -> str:
-    digest = hashlib.sha256()
-    for folder in SOURCES:
-        for path in sorted((root / folder).rglob("*")):
-            if path.suffix in SUFFIXES and path.is_file():
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-                digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
-    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Describes a candidate in the words of the contract (artifact/v1)."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from google.protobuf import json_format
 
@@ -12,7 +13,7 @@ from pipeline.export import INPUT, OUTPUTS
 from pipeline.gates.verdict import Verdict, first_refusal
 from pipeline.train import TrainingResult
 from pipeline.verify import LOGITS_TOLERANCE, PROBABILITIES_TOLERANCE, Verification
-from pipeline.versions.provenance import code_revision, package_versions
+from pipeline.versions.provenance import code_revision, package_versions, sources_sha256
 from protos.artifact.v1 import manifest_pb2
 from protos.artifact.v1.manifest_pb2 import Manifest, Signature, Tensor
 
@@ -48,6 +49,7 @@ def describe(
         seed=training.seed,
         device=training.device,
         code_revision=code_revision(),
+        sources_sha256=sources_sha256(),
         packages=package_versions(),
     )
     json_format.ParseDict(preset.model_dump(mode="json"), manifest.config)
@@ -59,7 +61,7 @@ def conclude(description: Manifest, verdicts: Sequence[Verdict], test: Evaluatio
     manifest = Manifest()
     manifest.CopyFrom(description)
     for verdict in verdicts:
-        manifest.verdicts.add(gate=verdict.gate, passed=verdict.passed, detail=verdict.detail)
+        manifest.verdicts.add(**asdict(verdict))
     manifest.forced = first_refusal(verdicts) is not None
     manifest.evaluation.CopyFrom(_evaluation(test))
     return manifest

@@ -1,11 +1,14 @@
 """Where a version came from: the code and the packages that made it."""
 
+import hashlib
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+SOURCES = ("models", "pipeline", "protos", "serving")  # serving too: a candidate is rehearsed on it
+SUFFIXES = (".py", ".jinja")
 PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime-gpu", "onnxruntime", "numpy")
 
 
@@ -15,6 +18,17 @@ def code_revision() -> str:
     if revision is None:
         return "unknown"
     return f"{revision}+changes" if _git("status", "--porcelain", "--untracked-files=no") else revision
+
+
+def sources_sha256(root: Path = ROOT) -> str:
+    """One digest of every source that has a say in a version, as the files lie there, committed or not."""
+    digest = hashlib.sha256()
+    for folder in SOURCES:
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in SUFFIXES and path.is_file():
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -106,6 +106,14 @@ class ModelRepository:
         except (FileNotFoundError, json_format.ParseError, UnicodeDecodeError):
             return Current()
 
+    def current_manifest(self) -> Manifest | None:
+        """The manifest of the version that CURRENT names; None where there is none, or none that can be read."""
+        version = self.current().version
+        try:
+            return self.manifest(version) if version else None
+        except PublishError:
+            return None
+
     def history(self) -> list[HistoryEntry]:
         """Every whole line of HISTORY; a last one without its end is being written, or its writer was killed."""
         path = self.directory / HISTORY

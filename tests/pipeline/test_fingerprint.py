@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import pytest
 import torch
@@ -11,15 +12,19 @@ import torch
 from pipeline.config import Preset
 from pipeline.errors import ConfirmError
 from pipeline.request import Outcome, Request, Stopped
+from pipeline.run import Step
 from pipeline.scheduling.attempt import attempt
-from pipeline.versions.fingerprint import SOURCES, find_made, fingerprint_of
+from pipeline.versions.fingerprint import find_made, fingerprint_of
 from pipeline.versions.manifest import recorded_test
 from pipeline.versions.promote import promote, rollback
-from pipeline.versions.provenance import ROOT
+from pipeline.versions.provenance import ROOT, SOURCES
 from pipeline.versions.repository import HISTORY, MODEL, ModelRepository, to_json
 from protos.artifact.v1.manifest_pb2 import HistoryEntry
 from tests.outcomes import ended, published
 from tests.pipeline.presets import with_training, write_preset
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 DATA = {"images": "1f", "labels": "2e"}
 
@@ -132,8 +137,34 @@ def test_a_server_is_asked_although_nothing_has_changed(request_again: Request) 
 
 def test_the_test_images_are_not_read_again_for_the_same_bytes(request_again: Request, model: ModelRepository) -> None:
     """What they showed stands in the manifest, and that is what the run tells."""
-    outcome = ended(attempt(replace(request_again, again=True)))
+    evaluated: list[object] = []
+    outcome = ended(attempt(replace(request_again, again=True), noting_splits(evaluated)))
+    assert evaluated == ["validation"]
     assert outcome.test == recorded_test(model.manifest(1))
+
+
+def test_the_test_images_are_read_once_and_when_all_is_decided(request_again: Request, tmp_path: Path) -> None:
+    """After the validation images of a version that is published, and never of a candidate that is refused."""
+    for floor, expected in (("0.2", ["validation", "test"]), ("0.9999", ["validation"])):
+        preset = write_preset(tmp_path / "another.toml", epochs="1", seed="7", floor=floor)
+        evaluated: list[object] = []
+        attempt(replace(request_again, preset=str(preset)), noting_splits(evaluated))
+        assert evaluated == expected
+        shutil.rmtree(request_again.repository)
+
+
+def noting_splits(evaluated: list[object]) -> Step:
+    """A step that is run as ever; `evaluated` gets the split of each evaluation."""
+
+    def step(function: Callable[P, R]) -> Callable[P, R]:
+        def noted(*arguments: P.args, **named: P.kwargs) -> R:
+            if function.__name__ == "evaluate":
+                evaluated.append(named["split"])
+            return function(*arguments, **named)
+
+        return noted
+
+    return step
 
 
 def test_a_version_that_is_damaged_is_made_anew(request_again: Request, model: ModelRepository) -> None:
@@ -175,6 +206,16 @@ def test_a_candidate_that_was_refused_is_not_trained_every_night(model: ModelRep
     assert made.version == 0
     assert made.reason.endswith("floor: 81 % is below 90 %")
     assert find_made(model, "beef") is None
+
+
+def test_a_refused_first_candidate_is_not_trained_every_night_either(tmp_path: Path) -> None:
+    """No version is current there, and none lacks."""
+    model = ModelRepository(tmp_path / "digits")
+    with model.writing():
+        model.reject("floor: 81 % is below 90 %", "f00d")
+    made = find_made(model, "f00d")
+    assert made is not None
+    assert made.version == 0
 
 
 def test_a_refused_candidate_has_another_chance_beside_another_champion(

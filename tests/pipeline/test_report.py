@@ -57,10 +57,10 @@ class Made:
         self.description: Manifest = conclude(description, parity(self.verification), self.test)
         self.page = self.write(self.description)
 
-    def write(self, description: Manifest, *, parent_version: int = 0) -> str:
+    def write(self, description: Manifest, champion: Manifest | None = None) -> str:
         """The page of a report on this description."""
         given = (self.folder, description, self.dataset, self.training, self.verification)
-        return report(*given, answers=self.answers, parent_version=parent_version).read_text()
+        return report(*given, answers=self.answers, champion=champion).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,57 @@ def test_the_verdict_comes_first_then_every_section(made: Made) -> None:
     assert 'class="verdict good"' in made.page
 
 
+def described(made: Made, version: int = 0) -> Manifest:
+    """The manifest of another version, which came of the same run."""
+    description = Manifest()
+    description.CopyFrom(made.description)
+    description.version = version
+    return description
+
+
+def test_what_was_not_asked_has_not_passed(made: Made) -> None:
+    """The first version has nothing to be compared with, and its verdict does not claim it."""
+    description = described(made)
+    description.verdicts.add(gate="champion", passed=True, detail="not compared: there is none", abstained=True)
+    page = made.write(description)
+    assert "no gate refused it. Passed: parity on CPUExecutionProvider; abstained: champion." in page
+    assert "<td>abstained</td>" in page
+
+
+def test_the_page_says_which_images_decided(made: Made) -> None:
+    """And when the test images were evaluated."""
+    assert "The test images were evaluated once, after that." in made.page
+
+
+def test_the_champions_figures_stand_beside(made: Made) -> None:
+    """On the same test images, accuracy and each class; the difference has its sign."""
+    champion = described(made, version=3)
+    champion.evaluation.accuracy -= 0.0125
+    champion.evaluation.class_accuracies[9] += 0.02
+    page = made.write(made.description, champion)
+    ours, ninth = 100 * made.test.accuracy, 100 * made.test.class_accuracy[9]
+    for row in (
+        ("accuracy", f"{ours:.2f} %", f"{ours - 1.25:.2f} %", "+1.25"),
+        ("recall of 9", f"{ninth:.2f} %", f"{ninth + 2:.2f} %", "-2.00"),
+    ):
+        assert re.search(r"\s*".join(f"<t[hd][^>]*>{re.escape(cell)}</t[hd]>" for cell in row), page), row
+
+
+def test_a_champion_of_other_images_has_no_figures_beside(made: Made) -> None:
+    """Two accuracies of two sets of images would compare nothing."""
+    champion = described(made, version=3)
+    champion.data.payload_sha256["t10k-labels-idx1-ubyte"] = "f00d"
+    page = made.write(made.description, champion)
+    assert "tested on other images" in page
+    assert "difference, points" not in page
+
+
 def test_a_forced_version_has_a_bad_verdict(made: Made) -> None:
     """It names the gate, and what the gate said stands below."""
     description = Manifest()
     description.CopyFrom(made.description)
     description.verdicts.append(Verdict(gate="champion", passed=False, detail="0.8 points worse than version 3"))
-    page = made.write(description, parent_version=3)
+    page = made.write(description, described(made, version=3))
     assert 'class="verdict bad"' in page
     assert "refused by: champion" in page
     assert "0.8 points worse than version 3" in page

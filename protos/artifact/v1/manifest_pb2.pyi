@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("schema", "model_name", "version", "parent_version", "files", "signature", "labels", "opset", "ir_version", "known_answers", "evaluation", "data", "config", "seed", "device", "code_revision", "packages", "created", "verdicts", "validation", "forced", "fingerprint")
+    __slots__ = ("schema", "model_name", "version", "parent_version", "files", "signature", "labels", "opset", "ir_version", "known_answers", "evaluation", "data", "config", "seed", "device", "code_revision", "packages", "created", "verdicts", "validation", "forced", "fingerprint", "sources_sha256")
     class PackagesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,7 @@ class Manifest(_message.Message):
     VALIDATION_FIELD_NUMBER: _ClassVar[int]
     FORCED_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_SHA256_FIELD_NUMBER: _ClassVar[int]
     schema: str
     model_name: str
     version: int
@@ -63,7 +64,8 @@ class Manifest(_message.Message):
     validation: Evaluation
     forced: bool
     fingerprint: str
-    def __init__(self, schema: _Optional[str] = ..., model_name: _Optional[str] = ..., version: _Optional[int] = ..., parent_version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., opset: _Optional[int] = ..., ir_version: _Optional[int] = ..., known_answers: _Optional[_Union[KnownAnswers, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., code_revision: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., validation: _Optional[_Union[Evaluation, _Mapping]] = ..., forced: _Optional[bool] = ..., fingerprint: _Optional[str] = ...) -> None: ...
+    sources_sha256: str
+    def __init__(self, schema: _Optional[str] = ..., model_name: _Optional[str] = ..., version: _Optional[int] = ..., parent_version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., opset: _Optional[int] = ..., ir_version: _Optional[int] = ..., known_answers: _Optional[_Union[KnownAnswers, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., code_revision: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., validation: _Optional[_Union[Evaluation, _Mapping]] = ..., forced: _Optional[bool] = ..., fingerprint: _Optional[str] = ..., sources_sha256: _Optional[str] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "sha256", "size_bytes")
@@ -155,14 +157,16 @@ class Data(_message.Message):
     def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., payload_sha256: _Optional[_Mapping[str, str]] = ..., train_count: _Optional[int] = ..., test_count: _Optional[int] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., validation_count: _Optional[int] = ..., means: _Optional[_Iterable[float]] = ..., stds: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("gate", "passed", "detail")
+    __slots__ = ("gate", "passed", "detail", "abstained")
     GATE_FIELD_NUMBER: _ClassVar[int]
     PASSED_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    ABSTAINED_FIELD_NUMBER: _ClassVar[int]
     gate: str
     passed: bool
     detail: str
-    def __init__(self, gate: _Optional[str] = ..., passed: _Optional[bool] = ..., detail: _Optional[str] = ...) -> None: ...
+    abstained: bool
+    def __init__(self, gate: _Optional[str] = ..., passed: _Optional[bool] = ..., detail: _Optional[str] = ..., abstained: _Optional[bool] = ...) -> None: ...
 
 class Current(_message.Message):
     __slots__ = ("version", "sha256", "previous", "generation")
