@@ -88,7 +88,7 @@ def digits(
             on_progress(progress)
             tell(progress)
 
-        ended = made_up_for() or attempt(request, as_task, on_progress=both)
+        ended = attempt(request, as_task, on_progress=both, made_up_for=made_up_for)
     if isinstance(ended, Stopped):
         return _completed(ended.name, ended.reason, ended)
     leave_artifacts(ended)

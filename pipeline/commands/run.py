@@ -80,8 +80,13 @@ def as_arguments(options: argparse.Namespace) -> list[str]:
     return arguments
 
 
+def as_request(options: argparse.Namespace) -> Request:
+    """What the options ask for; raises ConfigError for a model that cannot be a folder's name."""
+    return Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
+
+
 def _run(options: argparse.Namespace) -> int:
-    request = Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
+    request = as_request(options)
     ended = _run_plain(request) if options.no_prefect else _run_flow(request)
     if options.json:
         print(json.dumps(summary.as_json(ended)))

@@ -7,6 +7,7 @@ import signal
 import sys
 
 from pipeline.commands import run
+from pipeline.config import load_preset
 from pipeline.scheduling.child import Ending, SystemClock, run_child
 from pipeline.scheduling.lock import read_note
 from pipeline.scheduling.notify import NOTIFY_URL, Notice, notify
@@ -40,6 +41,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def _schedule(options: argparse.Namespace) -> None:
     plan = Plan(options.cron, find_zone(options.timezone))
+    load_preset(run.as_request(options).preset)  # what makes no sense is told now, not at the first run
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with SystemClock() as clock:
         follow(plan, lambda _due: run_once(options, clock), clock)
@@ -57,7 +59,9 @@ def run_once(options: argparse.Namespace, clock: Clock) -> Ending:
     told = _told(ending)
     logger.log(logging.INFO if ending.exit_code in (0, run.SKIPPED) else logging.ERROR, "the run ended: %s", told)
     if not _tells_itself(options, ending):
-        notify(options.notify_url, Notice("killed", options.model, told))
+        # By a signal or at its limit; else it ended before it could tell, as where Prefect does not start.
+        is_killed = ending.is_over_limit or ending.exit_code < 0
+        notify(options.notify_url, Notice("killed" if is_killed else "failed", options.model, told))
     return ending
 
 

@@ -41,8 +41,8 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _show(options: argparse.Namespace) -> None:
     model = ModelRepository(options.repository / options.model)
-    version = options.version or model.current().version
-    if not version:
+    version = model.current().version if options.version is None else options.version
+    if not version and options.version is None:
         raise PublishError(f"{model.directory}: has no current version; is it the right repository?")
     manifest = _manifest(model, version)
     if options.card:

@@ -11,13 +11,19 @@ from pipeline.train import Progress
 
 
 def attempt(
-    request: Request, step: Step = plain, *, on_progress: Callable[[Progress], None] = lambda _progress: None
+    request: Request,
+    step: Step = plain,
+    *,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    made_up_for: Callable[[], Stopped | None] = lambda: None,
 ) -> Outcome | Stopped:
-    """Run, unless another run of the same model is in progress: then it is "Skipped".
+    """Run, unless `made_up_for` says why not, or another run of the same model is in progress: then it is "Skipped".
 
     Whoever `request.notify_url` names is told of a refusal, and of a failure, which is then raised as ever.
     """
     try:
+        if stopped := made_up_for():
+            return stopped
         with only_run(request.repository / request.model):
             ended = run(request, step, on_progress=on_progress)
     except BusyError as busy:

@@ -40,7 +40,12 @@ def test_letters_are_served_by_name(tmp_path: Path, size: int, grey: bool) -> No
         OMP_NUM_THREADS="1",
     )
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout)["accuracy"] > 0.95
+    told = json.loads(run.stdout)
+    assert told["accuracy"] > 0.95
+    manifest = json.loads((Path(told["path"]) / "manifest.json").read_text())
+    assert manifest["labels"] == list(LETTERS)
+    report = Path(told["report"]).read_text()
+    assert all(f'<th scope="row">{letter}</th>' in report for letter in LETTERS)
 
     random = np.random.default_rng(1)
     pictures = [(letter, draw_letter(letter, size, random, grey=grey)) for letter in LETTERS * UNSEEN]

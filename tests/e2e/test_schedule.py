@@ -48,18 +48,10 @@ class Schedule:
 
 
 @contextmanager
-def schedule(log: Path, *arguments: str | Path, **environment: str) -> Iterator[Schedule]:
-    """Follow a schedule without Prefect; killed at the end if the test has not stopped it."""
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline",
-        "schedule",
-        "--cron",
-        EVERY_SECOND,
-        "--no-prefect",
-        *map(str, arguments),
-    ]
+def schedule(log: Path, *arguments: str | Path, no_prefect: bool = True, **environment: str) -> Iterator[Schedule]:
+    """Follow a schedule; killed at the end if the test has not stopped it."""
+    without = ["--no-prefect"] if no_prefect else []
+    command = [sys.executable, "-m", "pipeline", "schedule", "--cron", EVERY_SECOND, *without, *map(str, arguments)]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, stdout=output, stderr=output
@@ -125,15 +117,36 @@ def test_a_run_over_its_limit_is_ended_and_told_of(asked: list[str | Path], tmp_
     assert receiver.notices[0]["event"] == "killed"
 
 
-def test_a_failure_is_told_of_once_and_the_schedule_goes_on(tmp_path: Path) -> None:
-    """By the run, which knows why."""
+@pytest.mark.parametrize("no_prefect", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["plain", "Prefect"])
+def test_a_failure_is_told_of_once_and_the_schedule_goes_on(tmp_path: Path, no_prefect: bool) -> None:
+    """By the run, which knows why; also where each run is a flow of Prefect's, with a server of its own."""
     asked: list[str | Path] = ["--repository", tmp_path / "repository", "--dataset", tmp_path]
-    with receiving() as receiver, schedule(tmp_path / "log", *asked, "--notify", receiver.url) as followed:
+    home = {"PREFECT_HOME": str(tmp_path / "prefect")}
+    with (
+        receiving() as receiver,
+        schedule(tmp_path / "log", *asked, "--notify", receiver.url, no_prefect=no_prefect, **home) as followed,
+    ):
         followed.wait_for("(?s)exit code 1.*exit code 1")
         followed.stop()
     assert {told["event"] for told in receiver.notices} == {"failed"}
     assert "train-images-idx3-ubyte" in receiver.notices[0]["reason"]
     assert len(receiver.notices) == followed.log.read_text().count("exit code 1")
+
+
+def test_a_run_that_ends_before_it_can_tell_is_a_failure_too(tmp_path: Path) -> None:
+    """The schedule tells of it, as nobody else does: of Prefect's server, say, that does not start."""
+    asked: list[str | Path] = ["--repository", tmp_path / "repository"]
+    broken = {"PREFECT_API_URL": "nonsense"}
+    with (
+        receiving() as receiver,
+        schedule(tmp_path / "log", *asked, "--notify", receiver.url, no_prefect=False, **broken) as followed,
+    ):
+        followed.wait_for("the run ended: exit code 1")
+        while not receiver.notices:
+            time.sleep(0.05)
+    told = receiver.notices[0]
+    assert told["event"] == "failed"
+    assert told["reason"].startswith("exit code 1 after ")
 
 
 def test_a_run_beside_another_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
@@ -164,8 +177,10 @@ def test_the_command_of_a_run_asks_for_the_same() -> None:
     [
         (["--cron", "every night"], "expected minute, hour"),
         (["--cron", "0 3 * * *", "--timezone", "Mars"], "there is no time zone 'Mars'"),
+        (["--cron", "0 3 * * *", "--preset", "defualt"], "defualt"),
+        (["--cron", "0 3 * * *", "--model", "../digits"], "expected letters, digits"),
     ],
-    ids=["a cron line", "a time zone"],
+    ids=["a cron line", "a time zone", "a preset", "a model"],
 )
 def test_what_makes_no_sense_is_told_at_the_start(wrong: list[str], message: str) -> None:
     """Not at 3 o'clock at night."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.request import Request, Stopped
+from pipeline.request import Outcome, Request, Stopped
 from pipeline.scheduling.attempt import attempt
 from pipeline.scheduling.lock import only_run
 from pipeline.scheduling.notify import NOTIFY_URL, Notice, Patience, notify
+from tests.pipeline.presets import write_preset
 from tests.pipeline.receiver import receiving
 
 NOTICE = Notice("refused", "digits", "floor: 81 % is below 90 %")
@@ -88,6 +89,29 @@ def test_a_run_that_fails_tells_why_and_fails_as_ever(tmp_path: Path) -> None:
     assert told["event"] == "failed"
     assert "DataError" in told["reason"]
     assert "nowhere" in told["reason"]
+
+
+def test_a_run_that_is_refused_tells_which_gate_and_why(small_folder: Path, tmp_path: Path) -> None:
+    """It is no failure, and somebody wants to know all the same."""
+    preset = write_preset(tmp_path / "strict.toml", epochs="1", floor="0.9999")
+    with receiving() as receiver:
+        request = Request(tmp_path, preset=str(preset), device="cpu", dataset=small_folder, notify_url=receiver.url)
+        outcome = attempt(request)
+    assert isinstance(outcome, Outcome)
+    (told,) = receiver.notices
+    assert (told["event"], told["reason"]) == ("refused", str(outcome.refusal))
+    assert told["reason"].startswith("floor: ")
+
+
+def test_a_schedule_that_cannot_be_asked_is_a_failure_too(tmp_path: Path) -> None:
+    """Prefect's server, say: nobody else can tell of it then."""
+
+    def unreachable() -> Stopped | None:
+        raise ConnectionError("the server of the schedule is gone")
+
+    with receiving() as receiver, pytest.raises(ConnectionError):
+        attempt(Request(tmp_path, notify_url=receiver.url), made_up_for=unreachable)
+    assert receiver.notices[0]["event"] == "failed"
 
 
 def test_a_run_beside_another_is_skipped_and_nobody_is_told(tmp_path: Path) -> None:
