@@ -70,7 +70,7 @@ bench-overload: env  ## the server when three times as much is asked as it can d
 bench-trailer: env  ## what the serving-timing trailer costs; needs h2load
 	$(BIN)/python -m tests.benchmarks.bench_trailer
 
-check-slow: check  ## what takes minutes: swaps and drains under load, overload, fuzzing, memory
+check-slow: check  ## also what takes minutes: the lab, Chromium, Prefect's server, swaps under load, overload, fuzzing
 	$(BIN)/python -m pytest -m slow -s
 
 check-gpu: env  ## the tests that need an NVIDIA card

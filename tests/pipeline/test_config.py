@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from models.architectures import NetworkSpec
-from pipeline.config import load_preset, preset_names
+from pipeline.config import PRESETS, load_preset, preset_names
 from pipeline.errors import ConfigError
 
 VALID = """
@@ -42,6 +42,9 @@ def test_every_preset_that_comes_with_the_program_loads(name: str) -> None:
     preset = load_preset(name)
     assert preset.name == name
     assert preset.description
+    comment, _, _ = (PRESETS / f"{name}.toml").read_text().partition("description = ")
+    assert all(line.startswith("# ") for line in comment.splitlines())
+    assert len(comment) > len("# ")
 
 
 def test_default_and_lab_train_the_same_network() -> None:
