@@ -1,0 +1,86 @@
+"""Compares changes of a preset in pairs: each is trained with the same seeds as the preset itself.
+
+    python -m tests.benchmarks.bench_recipes PRESET CHANGE … [--seeds N] [--epochs N]
+
+A change is one or more values in TOML's words, such as 'training.label_smoothing = 0.02' or, of several,
+'training.momentum = 0.8; training.learning_rate = 0.2'. Only the validation images are looked at: this is where
+recipes are chosen. A recipe that wins in few epochs need not win in many.
+"""
+
+import argparse
+import statistics
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.check import check
+from pipeline.config import Preset, load_preset
+from pipeline.data.dataset import Dataset
+from pipeline.evaluate import Evaluation, evaluate
+from pipeline.fetch import fetch
+from pipeline.train import train
+from pipeline.training.device import choose_device, describe_device
+
+
+def changed(preset: Preset, change: str) -> Preset:
+    """The preset with the values that `change` names; raises ValueError where they make no preset."""
+    return Preset.model_validate(_merged(preset.model_dump(), tomllib.loads(change.replace(";", "\n"))))
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = {
+        name: _merged(values[name], value) if isinstance(value, dict) else value for name, value in changes.items()
+    }
+    return values | merged
+
+
+def measure(preset: Preset, dataset: Dataset, device: torch.device, folder: Path) -> Evaluation:
+    """Train once, and look at the validation images."""
+    summary = check(dataset, classes=preset.network.classes, size=preset.network.sizes[0])
+    checkpoint = folder / "checkpoint.pt"
+    train(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=lambda _: None)
+    return evaluate(checkpoint, dataset, split="validation", device=device)
+
+
+def describe(rounds: Sequence[Evaluation], base: Sequence[Evaluation]) -> str:
+    """Accuracy, loss and calibration error, and how far the first two are from the preset's, seed by seed."""
+    gains = [100 * (one.accuracy - other.accuracy) for one, other in zip(rounds, base, strict=True)]
+    losses = [one.loss - other.loss for one, other in zip(rounds, base, strict=True)]
+    spread = f" (sd {statistics.stdev(gains):.3f})" if len(gains) > 1 else ""
+    return (
+        f"{100 * statistics.mean(one.accuracy for one in rounds):.3f} %, {statistics.mean(gains):+.3f} points{spread}, "
+        f"better with {sum(gain > 0 for gain in gains)} of {len(gains)} seeds; "
+        f"loss {statistics.mean(one.loss for one in rounds):.4f}, {statistics.mean(losses):+.4f}; "
+        f"calibration error {100 * statistics.mean(one.calibration_error for one in rounds):.2f} %"
+    )
+
+
+def main(name: str, changes: Sequence[str], seeds: int, epochs: int | None) -> None:
+    """Print a line for the preset and one for each change."""
+    device = choose_device("auto")
+    every = f"; training.epochs = {epochs}" if epochs else ""
+    with tempfile.TemporaryDirectory() as folder:
+        preset = load_preset(name)
+        fraction = preset.data.validation_fraction
+        dataset = fetch(None, validation_fraction=fraction, download=False, cache=Path(folder))
+        base: list[Evaluation] = []
+        for change in ("", *changes):
+            seeded = [changed(preset, f"{change}{every}; training.seed = {seed}") for seed in range(seeds)]
+            rounds = [measure(one, dataset, device, Path(folder)) for one in seeded]
+            base = base or rounds
+            print(f"{change or name}: {describe(rounds, base)}", flush=True)
+    print(f"torch {torch.__version__}, {describe_device(device)}, {torch.get_num_threads()} threads")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("preset", metavar="PRESET")
+    parser.add_argument("changes", nargs="+", metavar="CHANGE")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="instead of the preset's")
+    given = parser.parse_args()
+    main(given.preset, given.changes, given.seeds, given.epochs)
