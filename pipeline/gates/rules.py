@@ -50,13 +50,14 @@ def champion(pairs: Pairs, version: int, gates: Gates) -> Verdict:
     """
     low, high = lower_bound(pairs, gates.confidence), upper_bound(pairs, gates.confidence)
     best = lower_bound(Pairs(pairs.image_count, losses=0, wins=0), gates.confidence)
+    chance = f"equal models lose that many or more with probability {chance_of_losses(pairs):.2g}, McNemar's exact test"
     hint = "" if best > -gates.margin else "; so few images cannot prove it even of equal answers: raise gates.margin"
     return Verdict(
         "champion",
         low > -gates.margin,
         f"on the same {pairs.image_count} images {pairs.losses} are lost to version {version} and {pairs.wins} won, a "
-        f"difference of {_points(pairs.difference)} points; with {100 * gates.confidence:g} % confidence it is above "
-        f"{_points(low)} (and below {_points(high)}), expected above {_points(-gates.margin)}{hint}",
+        f"difference of {_points(pairs.difference)} points ({chance}); with {100 * gates.confidence:g} % confidence it is "
+        f"above {_points(low)} (and below {_points(high)}), expected above {_points(-gates.margin)}{hint}",
     )
 
 

@@ -87,8 +87,8 @@ def calibration(probabilities: Floats, labels: NDArray[np.int64], calibration_er
     return draw("calibration", caption, paint, width=WIDTH, height=4.4)
 
 
-def first_filters(weights: Floats) -> Figure:
-    """The filters of the first layer (filter, input, row, column), every input of a filter below the one before."""
+def filters(weights: Floats, layer: int) -> Figure:
+    """The filters of a layer (filter, input, row, column), every input of a filter below the one before."""
 
     def paint(canvas: Canvas) -> None:
         axes = canvas.subplots()
@@ -97,18 +97,18 @@ def first_filters(weights: Floats) -> Figure:
         axes.set_axis_off()
         canvas.colorbar(image, ax=axes, shrink=0.9, label="weight")
 
-    filters, inputs, rows, columns = weights.shape
+    count, inputs, rows, columns = weights.shape
     deep = "" if inputs == 1 else f", {inputs} inputs each, one below the other"
-    caption = f"The first layer: {filters} filters of {rows} × {columns} weights{deep}."
-    high = -(-filters // FILTERS_IN_A_ROW) * inputs * (rows + 1) / (min(filters, FILTERS_IN_A_ROW) * (columns + 1))
-    return draw("filters", caption, paint, width=WIDTH, height=min(8.0, max(1.4, 4.2 * high)))
+    caption = f"Layer {layer}: {count} filters of {rows} × {columns} weights{deep}."
+    high = -(-count // FILTERS_IN_A_ROW) * inputs * (rows + 1) / (min(count, FILTERS_IN_A_ROW) * (columns + 1))
+    return draw(f"filters-{layer}", caption, paint, width=WIDTH, height=min(8.0, max(1.4, 4.2 * high)))
 
 
 def _mosaic(weights: Floats) -> Floats:
     """All filters in one picture, with a line of nothing between them."""
-    filters, inputs, rows, columns = weights.shape
-    wide = min(filters, FILTERS_IN_A_ROW)
-    high = -(-filters // wide)
+    count, inputs, rows, columns = weights.shape
+    wide = min(count, FILTERS_IN_A_ROW)
+    high = -(-count // wide)
     picture = np.full((high * inputs * (rows + 1) - 1, wide * (columns + 1) - 1), np.nan)
     for index, one in enumerate(weights):
         for depth, plane in enumerate(one):

@@ -22,6 +22,7 @@ from protos.artifact.v1.manifest_pb2 import Manifest
 
 MISTAKE_COUNT = 25  # pictures, at most
 PROBABILITY_COUNT = 3  # below each of them
+PLANE_COUNT = 64  # of a further layer's filters, at most: more pictures than that nobody reads
 READ_ONCE = (
     "The validation images, which never train, decided everything: the recipe, and whether to publish this version. "
     "The test images were evaluated once, after that."
@@ -98,22 +99,22 @@ def _calibration(description: Manifest, probabilities: NDArray[np.float32], labe
 
 
 def _training(training: TrainingResult) -> Section:
-    from pipeline.pages.figures import first_filters, training_curve
+    from pipeline.pages.figures import filters, training_curve
 
     blocks: list[Block] = [
         f"Trained in {training.duration_s:.1f} s on {training.device}.",
         training_curve(training.step_losses, training.epoch_losses),
     ]
-    weights = _first_weights(training.checkpoint)
-    if weights is not None:
-        blocks.append(first_filters(weights))
+    for layer, weights in enumerate(_convolutions(training.checkpoint), start=1):
+        if layer == 1 or weights.shape[0] * weights.shape[1] <= PLANE_COUNT:
+            blocks.append(filters(weights, layer))
     return Section("Training", blocks)
 
 
-def _first_weights(checkpoint: Path) -> NDArray[np.float32] | None:
-    """The weights of the first convolution (filter, input, row, column), None for a network without one."""
+def _convolutions(checkpoint: Path) -> list[NDArray[np.float32]]:
+    """The weights of each convolution (filter, input, row, column), none for a network without them."""
     parameters = load_checkpoint(checkpoint, torch.device("cpu")).parameters()
-    return next((weights.detach().numpy() for weights in parameters if weights.ndim == 4), None)
+    return [weights.detach().numpy() for weights in parameters if weights.ndim == 4]
 
 
 def _mistakes(

@@ -8,6 +8,7 @@ training longer, so the time that the process had on a core is printed as well.
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -72,8 +73,12 @@ def main(seeds: int, names: list[str]) -> None:
             preset = load_preset(name)
             fraction = preset.data.validation_fraction
             dataset = fetch(None, validation_fraction=fraction, download=False, cache=Path(folder))
-            seeded = [with_training(preset, seed=seed) for seed in range(seeds)]
-            print(describe(name, [measure(one, dataset, device, Path(folder)) for one in seeded]), flush=True)
+            rounds = []
+            for seed in range(seeds):
+                rounds.append(one := measure(with_training(preset, seed=seed), dataset, device, Path(folder)))
+                told = f"test {one.test:.2f} %, validation {one.validation:.2f} %, {one.duration_s:.1f} s"
+                print(f"{name}, seed {seed}: {told}", file=sys.stderr, flush=True)
+            print(describe(name, rounds), flush=True)
     print(f"torch {torch.__version__}, {describe_device(device)}, {torch.get_num_threads()} threads")
 
 

@@ -120,7 +120,8 @@ def test_a_run_over_its_limit_is_ended_and_told_of(asked: list[str | Path], tmp_
 @pytest.mark.parametrize("no_prefect", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["plain", "Prefect"])
 def test_a_failure_is_told_of_once_and_the_schedule_goes_on(tmp_path: Path, no_prefect: bool) -> None:
     """By the run, which knows why; also where each run is a flow of Prefect's, with a server of its own."""
-    asked: list[str | Path] = ["--repository", tmp_path / "repository", "--dataset", tmp_path]
+    (tmp_path / "empty").mkdir()
+    asked: list[str | Path] = ["--repository", tmp_path / "repository", "--dataset", tmp_path / "empty"]
     home = {"PREFECT_HOME": str(tmp_path / "prefect")}
     with (
         receiving() as receiver,

@@ -70,7 +70,7 @@ def test_the_champion(losses: int, wins: int, passed: bool) -> None:
 def test_the_interval_stands_in_the_sentence() -> None:
     """A person sees what was proved."""
     detail = rules.champion(Pairs(9000, 58, 50), 3, GATES).detail
-    assert "a difference of -0.09 points" in detail
+    assert "a difference of -0.09 points (equal models lose that many or more with probability 0.25" in detail
     assert "with 95 % confidence it is above -0.28 (and below +0.10), expected above -0.30" in detail
 
 

@@ -15,7 +15,7 @@ from pipeline.data.dataset import Dataset, load_split
 from pipeline.evaluate import evaluate
 from pipeline.export import export
 from pipeline.gates.rules import parity
-from pipeline.pages.figures import calibration, confusion_matrix, first_filters, training_curve
+from pipeline.pages.figures import calibration, confusion_matrix, filters, training_curve
 from pipeline.pages.page import Figure, Page, Section, Table, render
 from pipeline.pages.report import report
 from pipeline.pages.tables import classes, confusion_of, confusions, wilson
@@ -157,7 +157,7 @@ def test_it_needs_no_other_file_and_stays_small(made: Made) -> None:
 def test_the_figures_lie_beside_it(made: Made) -> None:
     """As PNG files, for whoever wants one."""
     names = {path.name for path in (made.folder / "report").iterdir()}
-    assert names == {"index.html", "training.png", "confusion.png", "calibration.png", "filters.png"}
+    assert names == {"index.html", "training.png", "confusion.png", "calibration.png", "filters-1.png", "filters-2.png"}
 
 
 def test_the_worst_mistakes_are_the_most_confident_ones(made: Made) -> None:
@@ -191,7 +191,7 @@ def test_colour_names_and_other_sizes(made: Made, tmp_path: Path) -> None:
     confusion = np.array([[5, 1, 0], [0, 4, 2], [0, 0, 0]])
     figures = [
         confusion_matrix(confusion, names),
-        first_filters(np.random.default_rng(0).normal(size=(20, 3, 5, 5))),
+        filters(np.random.default_rng(0).normal(size=(20, 3, 5, 5)), 1),
         confusion_matrix(np.eye(100, dtype=np.int64), [f"class {number}" for number in range(100)]),
     ]
     for figure in figures:
@@ -235,4 +235,4 @@ def test_figures_stand_what_training_can_give() -> None:
     assert drawn_twice(training_curve([(1, 2.3), (2, 0.0)], [1.0, 0.0]))
     assert drawn_twice(calibration(sure, labels, 0.25))
     assert drawn_twice(calibration(unsure, labels, 0.1))
-    assert drawn_twice(first_filters(np.zeros((4, 1, 1, 1))))
+    assert drawn_twice(filters(np.zeros((4, 1, 1, 1)), 2))
