@@ -56,8 +56,8 @@ def champion(pairs: Pairs, version: int, gates: Gates) -> Verdict:
         "champion",
         low > -gates.margin,
         f"on the same {pairs.image_count} images {pairs.losses} are lost to version {version} and {pairs.wins} won, a "
-        f"difference of {_points(pairs.difference)} points ({chance}); with {100 * gates.confidence:g} % confidence it is "
-        f"above {_points(low)} (and below {_points(high)}), expected above {_points(-gates.margin)}{hint}",
+        f"difference of {_points(pairs.difference)} points ({chance}); with {100 * gates.confidence:g} % confidence it "
+        f"is above {_points(low)} (and below {_points(high)}), expected above {_points(-gates.margin)}{hint}",
     )
 
 
