@@ -5,4 +5,5 @@ import os
 # Read by OpenMP as torch loads, so it stands before every import. Threads that wait for one another look at each other
 # 300,000 times before they sleep; where another program wants the core as well, such as the service that the model is
 # for, a training then took twenty times as long (docs/adr/0004).
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if "OMP_WAIT_POLICY" not in os.environ:  # which says the same more coarsely
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -35,7 +35,7 @@ def compare(
     """The verdict of every gate on the candidate in the folder `candidate`, which `description` describes.
 
     The champion is the repository's current version. Where none can be compared with, for whatever reason, the gates
-    that need one pass and say why: a champion that is gone or broken must not keep its successors out for ever.
+    that need one abstain and say why: a champion that is gone or broken must not keep its successors out for ever.
     """
     absolute = (rules.floor(validation, gates), rules.calibration(validation, gates))
     try:

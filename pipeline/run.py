@@ -24,6 +24,7 @@ from pipeline.training.device import choose_device
 from pipeline.verify import verify
 from pipeline.versions.fingerprint import Made, find_made, fingerprint_of
 from pipeline.versions.manifest import conclude, describe, recorded_test
+from pipeline.versions.provenance import sources_sha256
 from pipeline.versions.repository import KNOWN_ANSWERS, MODEL, ModelRepository
 
 P = ParamSpec("P")
@@ -65,16 +66,16 @@ def run(
             cache=request.cache,
         )
         summary = step(check)(dataset, classes=network.classes, size=network.sizes[0], channels=network.features[0])
-        fingerprint = fingerprint_of(dataset.sha256, preset, device)
+        sources = sources_sha256()  # now: who edits them during the training changes the next run
+        fingerprint = fingerprint_of(dataset.sha256, preset, device, sources)
         if not (request.again or request.force) and (made := find_made(versions, fingerprint)):
             return _up_to_date(request, made, step)
         training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
         validation = step(evaluate)(checkpoint, dataset, split="validation", device=device)
         model = step(export)(checkpoint, candidate / MODEL, size=summary.height)
         verification = step(verify)(model, checkpoint, dataset, known_answers=candidate / KNOWN_ANSWERS)
-        description = describe(
-            request.model, preset, dataset, summary, training, validation, verification, fingerprint=fingerprint
-        )
+        known = (request.model, preset, dataset, summary, training, validation, verification)
+        description = describe(*known, fingerprint=fingerprint, sources=sources)
         compared = step(compare)(request.repository, candidate, description, dataset, validation, preset.gates)
         rehearsed = step(rehearse)(candidate, description, providers=verification.providers)
         verdicts = (*parity(verification), *compared, rehearsed)
@@ -85,14 +86,15 @@ def run(
         # The test images are read when all is decided, and once for a version: not for the same bytes again.
         same = find_same(versions, candidate, description)
         if same is None:
-            known = validation.train_loss
-            test = step(evaluate)(checkpoint, dataset, split="test", device=device, answers=answers, train_loss=known)
+            loss = validation.train_loss
+            test = step(evaluate)(checkpoint, dataset, split="test", device=device, answers=answers, train_loss=loss)
         else:
             test = recorded_test(versions.manifest(same))
         description = conclude(description, verdicts, test)
         if same is None:
             given = (candidate, description, dataset, training, verification)
-            step(report)(*given, answers=answers, champion=versions.current_manifest())
+            parent, champion = versions.current().version, versions.current_manifest()
+            step(report)(*given, answers=answers, parent_version=parent, champion=champion)
         publication = step(publish)(request.repository, candidate, description)
     return replace(outcome, test=test, publication=publication, confirmation=_confirmed(request, step))
 

@@ -70,7 +70,7 @@ def _tells_itself(options: argparse.Namespace, ending: Ending) -> bool:
     if ending.is_stopped or ending.exit_code in (0, run.SKIPPED):
         return True
     note = read_note(options.repository / options.model)
-    return not ending.is_over_limit and note is not None and note.pid == ending.pid and note.is_ended
+    return not ending.is_over_limit and note is not None and note.pid == ending.pid and note.is_told
 
 
 def _told(ending: Ending) -> str:

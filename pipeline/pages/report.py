@@ -24,8 +24,8 @@ MISTAKE_COUNT = 25  # pictures, at most
 PROBABILITY_COUNT = 3  # below each of them
 PLANE_COUNT = 64  # of a further layer's filters, at most: more pictures than that nobody reads
 READ_ONCE = (
-    "The validation images, which never train, decided everything: the recipe, and whether to publish this version. "
-    "The test images were evaluated once, after that."
+    "Of the images, only those that validate, which never train, had a say in what is published. The test images were "
+    "evaluated once, when that was decided."
 )
 
 
@@ -37,24 +37,26 @@ def report(
     verification: Verification,
     *,
     answers: Path,
+    parent_version: int,
     champion: Manifest | None,
 ) -> Path:
     """Write the report of a candidate into its folder and return the path of its page.
 
     `answers` is what `evaluate` kept of the test images. The number of the version is not known yet, so the page speaks
-    of "this version"; `champion` is the one that is current now.
+    of "this version". `parent_version` is the one that is current now, 0 for none; `champion` is its manifest, where
+    that can be read.
     """
     with np.load(answers, allow_pickle=False) as kept:
         probabilities, labels = kept["probabilities"], kept["labels"]
     sections = [
         Section("Quality", [READ_ONCE, tables.quality(description)]),
-        _comparison(description, champion),
+        _comparison(description, parent_version, champion),
         _confusion(description),
         Section("Worst mistakes", [_mistakes(dataset, description, probabilities, labels)]),
         _calibration(description, probabilities, labels),
         _training(training),
         Section("Parity of ONNX and PyTorch", [_parity(verification)]),
-        _provenance(description, champion),
+        _provenance(description, parent_version),
     ]
     page = Page(f"{description.model_name}: report of a version", *_verdict(description), sections)
     return write_page(page, candidate / REPORT)
@@ -72,14 +74,15 @@ def _verdict(description: Manifest) -> tuple[str, bool]:
     return f"{found}; no gate refused it. Passed: {', '.join(gates['passed'])}{abstained}.", True
 
 
-def _comparison(description: Manifest, champion: Manifest | None) -> Section:
-    blocks: list[Block] = ["Champion: none that can be read.", tables.verdicts(description)]
-    if champion is not None:
-        blocks[0] = f"Champion: version {champion.version}, current when this was written."
-        if tables.have_same_test(description, champion):
-            blocks.append(tables.beside(description, champion))
-        else:
-            blocks.append("It was tested on other images, so its figures do not stand here.")
+def _comparison(description: Manifest, parent_version: int, champion: Manifest | None) -> Section:
+    who = f"version {parent_version}, current when this was written" if parent_version else "none, this is the first"
+    blocks: list[Block] = [f"Champion: {who}.", tables.verdicts(description)]
+    if champion is None:
+        pass
+    elif tables.have_same_test(description, champion):
+        blocks.append(tables.beside(description, champion))
+    else:
+        blocks.append("The champion was tested on other images, so its figures do not stand here.")
     return Section("Gates, and the champion", blocks)
 
 
@@ -167,11 +170,11 @@ def _parity(verification: Verification) -> Table:
     return Table(("provider", "images", "logits", "probabilities", "batches of", "bits in every batch"), rows, caption)
 
 
-def _provenance(description: Manifest, champion: Manifest | None) -> Section:
+def _provenance(description: Manifest, parent_version: int) -> Section:
     link = Link(
         "manifest.json: number, parent and time of this version, and the hash of every file", "../manifest.json"
     )
-    parent = f"Made to follow {f'version {champion.version}' if champion else 'no other version'}."
+    parent = f"Made to follow {f'version {parent_version}' if parent_version else 'no other version'}."
     return Section(
         "Provenance",
         [parent, tables.code(description), tables.data(description), tables.configuration(description), link],

@@ -65,7 +65,8 @@ def beside(manifest: Manifest, champion: Manifest) -> Table:
 
 def have_same_test(manifest: Manifest, other: Manifest) -> bool:
     """Whether two versions were tested on the same images, with the same labels."""
-    if list(manifest.labels) != list(other.labels):
+    shares = (len(manifest.evaluation.class_accuracies), len(other.evaluation.class_accuracies))
+    if list(manifest.labels) != list(other.labels) or shares[0] != shares[1]:
         return False
     digests = (manifest.data.payload_sha256, other.data.payload_sha256)
     return all(digests[0][name] == digests[1][name] for name in (IMAGES["test"], LABELS["test"]))
@@ -106,8 +107,9 @@ def code(manifest: Manifest) -> Table:
         *((name, version) for name, version in sorted(manifest.packages.items())),
     ]
     if manifest.fingerprint:
-        rows.append(("sha256 of the sources", manifest.sources_sha256))
         rows.append(("fingerprint of data, config and code", manifest.fingerprint))
+    if manifest.sources_sha256:
+        rows.append(("sha256 of the sources", manifest.sources_sha256))
     return Table(("code", ""), rows)
 
 

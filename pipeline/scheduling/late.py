@@ -28,6 +28,8 @@ def made_up_for() -> Stopped | None:
     mine = run.flow_run if run else None
     if mine is None or mine.deployment_id is None or not mine.auto_scheduled:
         return None
+    if mine.run_count > 1:  # somebody asked for it again, however late
+        return None
     since = _ended_since(mine.deployment_id, mine.expected_start_time)
     made_up = next((run for run in since if run.auto_scheduled), None)
     if made_up is None:

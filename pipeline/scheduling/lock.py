@@ -28,7 +28,9 @@ class Note:
     started: str
     """UTC, ISO 8601."""
     is_ended: bool = False
-    """Whether the run came to an end by itself, a good one or a failure that it told of."""
+    """Whether the run came to an end by itself, a good one or a failure."""
+    is_told: bool = False
+    """Whether that was a failure, of which the run itself told whoever is to know."""
 
 
 @contextlib.contextmanager
@@ -52,7 +54,7 @@ def only_run(directory: Path) -> Iterator[None]:
         try:
             yield
         except Exception:  # told of by the run; not so what ends it from outside, SIGTERM for one
-            _write(file, replace(note, is_ended=True))
+            _write(file, replace(note, is_ended=True, is_told=True))
             raise
         _write(file, replace(note, is_ended=True))
 

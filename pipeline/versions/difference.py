@@ -34,7 +34,7 @@ def _values(manifest: Manifest) -> dict[str, Any]:
     nested = {
         "code": {
             "revision": manifest.code_revision,
-            "sources_sha256": manifest.sources_sha256,
+            "sources_sha256": manifest.sources_sha256 or None,
             "device": manifest.device,
             "packages": dict(manifest.packages),
         },

@@ -9,13 +9,12 @@ import json
 import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from pipeline.config import Preset
 from pipeline.errors import PublishError
-from pipeline.versions.provenance import PACKAGES, ROOT, package_versions, sources_sha256
+from pipeline.versions.provenance import PACKAGES, package_versions
 from pipeline.versions.repository import ModelRepository
 
 REHEARSED_WITH = ("grpcio", "protobuf", "uvloop", "pydantic")
@@ -31,12 +30,12 @@ class Made:
     reason: str
 
 
-def fingerprint_of(sha256: Mapping[str, str], preset: Preset, device: torch.device, root: Path = ROOT) -> str:
-    """Hash what a run is made of, 64 hexadecimal digits; `sha256` are the digests of its data."""
+def fingerprint_of(sha256: Mapping[str, str], preset: Preset, device: torch.device, sources: str) -> str:
+    """Hash what a run is made of, 64 hexadecimal digits; `sha256` are the digests of its data, `sources` its code's."""
     parts = {
         "data": dict(sha256),
         "config": preset.model_dump(mode="json"),
-        "code": sources_sha256(root),
+        "code": sources,
         "packages": {"python": platform.python_version(), **package_versions((*PACKAGES, *REHEARSED_WITH))},
         "device": device.type,
     }

@@ -13,7 +13,7 @@ from pipeline.export import INPUT, OUTPUTS
 from pipeline.gates.verdict import Verdict, first_refusal
 from pipeline.train import TrainingResult
 from pipeline.verify import LOGITS_TOLERANCE, PROBABILITIES_TOLERANCE, Verification
-from pipeline.versions.provenance import code_revision, package_versions, sources_sha256
+from pipeline.versions.provenance import code_revision, package_versions
 from protos.artifact.v1 import manifest_pb2
 from protos.artifact.v1.manifest_pb2 import Manifest, Signature, Tensor
 
@@ -30,6 +30,7 @@ def describe(
     verification: Verification,
     *,
     fingerprint: str = "",
+    sources: str = "",
 ) -> Manifest:
     """All that the run knows of its candidate before the gates decide."""
     manifest = Manifest(
@@ -49,7 +50,7 @@ def describe(
         seed=training.seed,
         device=training.device,
         code_revision=code_revision(),
-        sources_sha256=sources_sha256(),
+        sources_sha256=sources,
         packages=package_versions(),
     )
     json_format.ParseDict(preset.model_dump(mode="json"), manifest.config)

@@ -24,16 +24,18 @@ from pipeline.evaluate import Evaluation, evaluate
 from pipeline.fetch import fetch
 from pipeline.train import train
 from pipeline.training.device import choose_device, describe_device
+from tests.pipeline.presets import with_training
 
 
 def changed(preset: Preset, change: str) -> Preset:
-    """The preset with the values that `change` names; raises ValueError where they make no preset."""
+    """The preset with the values that `change` names; raises ValueError where they make none."""
     return Preset.model_validate(_merged(preset.model_dump(), tomllib.loads(change.replace(";", "\n"))))
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = {
-        name: _merged(values[name], value) if isinstance(value, dict) else value for name, value in changes.items()
+        name: _merged(values.get(name, {}), value) if isinstance(value, dict) else value
+        for name, value in changes.items()
     }
     return values | merged
 
@@ -62,17 +64,19 @@ def describe(rounds: Sequence[Evaluation], base: Sequence[Evaluation]) -> str:
 def main(name: str, changes: Sequence[str], seeds: int, epochs: int | None) -> None:
     """Print a line for the preset and one for each change."""
     device = choose_device("auto")
-    every = f"; training.epochs = {epochs}" if epochs else ""
+    preset = load_preset(name)
+    recipes = {name: preset} | {change: changed(preset, change) for change in changes}
     with tempfile.TemporaryDirectory() as folder:
-        preset = load_preset(name)
         fraction = preset.data.validation_fraction
         dataset = fetch(None, validation_fraction=fraction, download=False, cache=Path(folder))
         base: list[Evaluation] = []
-        for change in ("", *changes):
-            seeded = [changed(preset, f"{change}{every}; training.seed = {seed}") for seed in range(seeds)]
-            rounds = [measure(one, dataset, device, Path(folder)) for one in seeded]
+        for told, recipe in recipes.items():
+            shortened = with_training(recipe, epochs=epochs or recipe.training.epochs)
+            rounds = [
+                measure(with_training(shortened, seed=seed), dataset, device, Path(folder)) for seed in range(seeds)
+            ]
             base = base or rounds
-            print(f"{change or name}: {describe(rounds, base)}", flush=True)
+            print(f"{told}: {describe(rounds, base)}", flush=True)
     print(f"torch {torch.__version__}, {describe_device(device)}, {torch.get_num_threads()} threads")
 
 

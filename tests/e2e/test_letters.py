@@ -45,7 +45,7 @@ def test_letters_are_served_by_name(tmp_path: Path, size: int, grey: bool) -> No
     manifest = json.loads((Path(told["path"]) / "manifest.json").read_text())
     assert manifest["labels"] == list(LETTERS)
     report = Path(told["report"]).read_text()
-    assert all(f'<th scope="row">{letter}</th>' in report for letter in LETTERS)
+    assert all(f"<td>{letter}</td>" in report for letter in LETTERS)
 
     random = np.random.default_rng(1)
     pictures = [(letter, draw_letter(letter, size, random, grey=grey)) for letter in LETTERS * UNSEEN]

@@ -20,10 +20,11 @@ WIDTHS = {"desktop": 1280, "phone": PHONE_WIDTH}
 
 @pytest.fixture(scope="module")
 def page(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of a version that a run published."""
+    """The report of a version that a run published after another one, whose figures stand beside."""
     folder = tmp_path_factory.mktemp("run")
-    preset = write_preset(folder / "short.toml", epochs="1")
-    outcome = run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder))
+    for seed in (0, 1):
+        preset = write_preset(folder / "short.toml", epochs="1", seed=str(seed))
+        outcome = run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder))
     return published(outcome).report
 
 

@@ -48,6 +48,7 @@ def test_a_first_version_has_nothing_to_be_compared_with(candidate: Candidate, t
     assert not refusals(told)
     assert list(told) == ["floor", "calibration", *COMPARED]
     assert all(told[gate].detail == "not compared: no version is current yet" for gate in COMPARED)
+    assert [gate for gate, verdict in told.items() if verdict.abstained] == list(COMPARED)
     assert not (tmp_path / "repository").exists()
 
 

@@ -30,6 +30,7 @@ def test_a_server_answers_as_pytorch_did(candidate: Candidate) -> None:
     """The serving program itself loads the candidate and answers over gRPC."""
     verdict = rehearse(candidate.folder, candidate.description, providers=PROVIDERS)
     assert verdict.passed, verdict.detail
+    assert not verdict.abstained
     assert "the server answered 64 known answers on CPUExecutionProvider" in verdict.detail
 
 
@@ -63,6 +64,29 @@ sys.exit(main(["serve", *arguments]))
     verdict = rehearse_with(code, candidate)
     assert not verdict.passed
     assert "the server answers otherwise: probabilities are" in verdict.detail
+
+
+def test_a_server_whose_digits_are_not_its_probabilities_refuses_the_candidate(candidate: Candidate) -> None:
+    """Right numbers, but a label that is not the most probable one."""
+    code = f"""import json
+from concurrent import futures
+import grpc, numpy
+from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse
+known = numpy.load({str(candidate.folder / "known_answers.npz")!r})["probabilities"]
+answer = ClassifyResponse(digits=[0] * len(known), probabilities=known.ravel().tolist(), model_version=1)
+handler = grpc.unary_unary_rpc_method_handler(
+    lambda request, context: answer, ClassifyRequest.FromString, ClassifyResponse.SerializeToString
+)
+server = grpc.server(futures.ThreadPoolExecutor())
+server.add_registered_method_handlers("digits.v1.DigitService", {{"Classify": handler}})
+port = server.add_insecure_port("127.0.0.1:0")
+server.start()
+print(json.dumps({{"address": f"127.0.0.1:{{port}}"}}), flush=True)
+server.wait_for_termination()
+"""
+    verdict = rehearse_with(code, candidate)
+    assert not verdict.passed
+    assert "the server's digits are not the most probable ones" in verdict.detail
 
 
 def own_answers(candidate: Candidate) -> None:
@@ -118,6 +142,7 @@ def test_where_serving_is_not_installed_the_candidate_passes_and_the_verdict_say
     """A host with the packages of the pipeline alone."""
     verdict = rehearse(candidate.folder, candidate.description, providers=PROVIDERS, command=(sys.executable, *command))
     assert verdict.passed
+    assert verdict.abstained
     assert verdict.detail.startswith("not rehearsed: the serving program is not installed here: ")
 
 

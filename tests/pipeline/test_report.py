@@ -57,10 +57,11 @@ class Made:
         self.description: Manifest = conclude(description, parity(self.verification), self.test)
         self.page = self.write(self.description)
 
-    def write(self, description: Manifest, champion: Manifest | None = None) -> str:
+    def write(self, description: Manifest, champion: Manifest | None = None, *, parent: int = 0) -> str:
         """The page of a report on this description."""
         given = (self.folder, description, self.dataset, self.training, self.verification)
-        return report(*given, answers=self.answers, champion=champion).read_text()
+        parent = champion.version if champion else parent
+        return report(*given, answers=self.answers, parent_version=parent, champion=champion).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_what_was_not_asked_has_not_passed(made: Made) -> None:
 
 def test_the_page_says_which_images_decided(made: Made) -> None:
     """And when the test images were evaluated."""
-    assert "The test images were evaluated once, after that." in made.page
+    assert "evaluated once, when that was decided." in made.page
 
 
 def test_the_champions_figures_stand_beside(made: Made) -> None:
@@ -121,6 +122,14 @@ def test_the_champions_figures_stand_beside(made: Made) -> None:
         ("recall of 9", f"{ninth:.2f} %", f"{ninth + 2:.2f} %", "-2.00"),
     ):
         assert re.search(r"\s*".join(f"<t[hd][^>]*>{re.escape(cell)}</t[hd]>" for cell in row), page), row
+
+
+def test_a_champion_that_cannot_be_read_is_named_all_the_same(made: Made) -> None:
+    """The version follows it, as its manifest says; there are no figures to show."""
+    page = made.write(made.description, parent=3)
+    assert "Champion: version 3" in page
+    assert "Made to follow version 3" in page
+    assert "difference, points" not in page
 
 
 def test_a_champion_of_other_images_has_no_figures_beside(made: Made) -> None:
@@ -155,9 +164,12 @@ def test_it_needs_no_other_file_and_stays_small(made: Made) -> None:
 
 
 def test_the_figures_lie_beside_it(made: Made) -> None:
-    """As PNG files, for whoever wants one."""
+    """As PNG files, for whoever wants one, and on white, for whoever looks at them on a dark ground."""
     names = {path.name for path in (made.folder / "report").iterdir()}
     assert names == {"index.html", "training.png", "confusion.png", "calibration.png", "filters-1.png", "filters-2.png"}
+    for name in names - {"index.html"}:
+        picture = Image.open(made.folder / "report" / name)
+        assert (picture.mode, picture.getpixel((0, 0))) == ("RGB", (255, 255, 255))
 
 
 def test_the_worst_mistakes_are_the_most_confident_ones(made: Made) -> None:
