@@ -23,6 +23,7 @@ class ImageClassifier(nn.Module):
         network: maps floating (batch, channels, row, column) to logits (batch, classes).
         mean: buffer, [0, 1]: the mean pixel after the division by 255 (0.1307 for MNIST); 0-d, or (3, 1, 1) for colour.
         std: buffer, (0, 1]: the standard deviation after the division by 255 (0.3081 for MNIST); shaped as mean.
+        temperature: buffer, (0, ∞), 0-d: what the network's logits are divided by; 1 until somebody has fitted another.
 
     Raises:
         ValueError: mean or std lies outside its range, or they are neither 1 nor 3 numbers each.
@@ -30,6 +31,7 @@ class ImageClassifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    temperature: Tensor
 
     def __init__(self, network: nn.Module, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         super().__init__()
@@ -45,6 +47,7 @@ class ImageClassifier(nn.Module):
         self.network = network
         self.register_buffer("mean", _constant(means))
         self.register_buffer("std", _constant(stds))
+        self.register_buffer("temperature", torch.tensor(1.0))
 
     @property
     def channels(self) -> int:
@@ -69,7 +72,7 @@ class ImageClassifier(nn.Module):
             ValueError: images is not uint8, or has another rank or size than the network takes.
         """
         _check_pixels(images, self.channels)
-        logits: Tensor = self.network(self.normalise(images))  # (batch, classes), (-∞, ∞)
+        logits: Tensor = self.network(self.normalise(images)) / self.temperature  # (batch, classes), (-∞, ∞)
         return logits
 
     def normalise(self, images: Tensor) -> Tensor:

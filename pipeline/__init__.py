@@ -1,4 +1,4 @@
-"""How a model version comes to be: fetch, check, train, evaluate, export, verify, publish."""
+"""How a model version comes to be: fetch, check, train, calibrate, evaluate, export, verify, publish."""
 
 import os
 

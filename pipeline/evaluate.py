@@ -48,7 +48,7 @@ def evaluate(
     """
     classifier = load_checkpoint(checkpoint, device)
     images = load_split(dataset, split, device)
-    logits = _logits(classifier, images)
+    logits = logits_of(classifier, images)
     probabilities = logits.softmax(dim=1)
     if answers is not None:
         np.savez(answers, probabilities=probabilities.cpu().numpy(), labels=images.labels.cpu().numpy())
@@ -68,13 +68,14 @@ def evaluate(
     )
 
 
-def _loss(classifier: ImageClassifier, split: Split) -> float:
-    return functional.cross_entropy(_logits(classifier, split), split.labels).item()
-
-
 @torch.no_grad()
-def _logits(classifier: ImageClassifier, split: Split) -> Tensor:
+def logits_of(classifier: ImageClassifier, split: Split) -> Tensor:
+    """What it says of every image of a split, float32 (image, class)."""
     return torch.cat([classifier.logits(images) for images in torch.split(split.images, BATCH_SIZE)])
+
+
+def _loss(classifier: ImageClassifier, split: Split) -> float:
+    return functional.cross_entropy(logits_of(classifier, split), split.labels).item()
 
 
 def _confusion(answers: Tensor, labels: Tensor, *, classes: int) -> Tensor:

@@ -62,9 +62,9 @@ def digits(
 ) -> Outcome | Stopped:
     """Train, prove and publish a classifier.
 
-    Fetch, check, train, evaluate, export, verify, compare, rehearse, report, publish, confirm. A candidate that a gate
-    refuses completes the run as *Not promoted*. A run ends early, as *Up to date*, when nothing has changed since a
-    version was made, and as *Skipped* when another run of the same model is in progress, or has made up for this one.
+    Fetch, check, train, calibrate, evaluate, export, verify, compare, rehearse, report, publish, confirm. A candidate
+    that a gate refuses completes the run as *Not promoted*. A run ends early, as *Up to date*, when nothing has changed
+    since a version was made, and as *Skipped* when another run of the same model is in progress, or has made up for it.
 
     Args:
         repository: The model repository, a folder; a relative path is below the deployment's working directory.

@@ -1,4 +1,4 @@
-"""A run as one sentence: fetch, check, train, evaluate, export, verify, compare, rehearse, report, publish, confirm."""
+"""A run as one sentence: from fetch, check, train, calibrate and evaluate to report, publish and confirm."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ParamSpec, Protocol, TypeVar
 
+from pipeline.calibrate import calibrate
 from pipeline.check import check
 from pipeline.compare import compare
 from pipeline.config import load_preset
@@ -71,11 +72,12 @@ def run(
         if not (request.again or request.force) and (made := find_made(versions, fingerprint)):
             return _up_to_date(request, made, step)
         training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
+        temperature = step(calibrate)(checkpoint, dataset, device=device)
         validation = step(evaluate)(checkpoint, dataset, split="validation", device=device)
         model = step(export)(checkpoint, candidate / MODEL, size=summary.height)
         verification = step(verify)(model, checkpoint, dataset, known_answers=candidate / KNOWN_ANSWERS)
         known = (request.model, preset, dataset, summary, training, validation, verification)
-        description = describe(*known, fingerprint=fingerprint, sources=sources)
+        description = describe(*known, fingerprint=fingerprint, sources=sources, temperature=temperature)
         compared = step(compare)(request.repository, candidate, description, dataset, validation, preset.gates)
         rehearsed = step(rehearse)(candidate, description, providers=verification.providers)
         verdicts = (*parity(verification), *compared, rehearsed)

@@ -25,7 +25,9 @@ console = Console()
 def main(repository: str) -> int:
     """Run the demo; 0 when every step did what it should, else the exit code of the one that did not."""
     try:
-        console.rule("1. the flow: fetch, check, train, evaluate, export, verify, compare, rehearse, report, publish")
+        console.rule(
+            "1. the flow: fetch, check, train, calibrate, evaluate, export, verify, compare, rehearse, report, publish"
+        )
         run = program("pipeline", "run", "--repository", repository)
         console.rule("2. the server, on what was published")
         with server(repository) as address:

@@ -27,10 +27,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = commands.add_parser(
         "run",
         help="run the flow once",
-        description="Run the flow once: fetch, check, train, evaluate, export, verify, compare, rehearse, report, "
-        "publish, confirm. A candidate that a gate refuses is not published, and that is exit code 0 too: the verdict "
-        "says why. A run that finds nothing changed ends as up to date. The exit code is 75 where another run is in "
-        "progress.",
+        description="Run the flow once: fetch, check, train, calibrate, evaluate, export, verify, compare, rehearse, "
+        "report, publish, confirm. A candidate that a gate refuses is not published, and that is exit code 0 too: the "
+        "verdict says why. A run that finds nothing changed ends as up to date. The exit code is 75 where another run "
+        "is in progress.",
     )
     add_options(parser)
     parser.set_defaults(run=_run)

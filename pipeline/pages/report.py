@@ -98,7 +98,13 @@ def _confusion(description: Manifest) -> Section:
 def _calibration(description: Manifest, probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> Section:
     from pipeline.pages.figures import calibration
 
-    return Section("Calibration", [calibration(probabilities, labels, description.evaluation.calibration_error)])
+    fitted = (
+        f"The logits are divided by {description.temperature:.3f}, the temperature that fits the validation images "
+        "best; the figure shows the test images."
+    )
+    return Section(
+        "Calibration", [fitted, calibration(probabilities, labels, description.evaluation.calibration_error)]
+    )
 
 
 def _training(training: TrainingResult) -> Section:

@@ -103,6 +103,7 @@ def code(manifest: Manifest) -> Table:
         ("code revision", manifest.code_revision),
         ("device", manifest.device),
         ("seed", str(manifest.seed)),
+        ("temperature", f"{manifest.temperature or 1:.4g}"),
         ("ONNX", f"opset {manifest.opset}, IR version {manifest.ir_version}"),
         *((name, version) for name, version in sorted(manifest.packages.items())),
     ]

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,9 +32,14 @@ def save_checkpoint(path: Path, classifier: ImageClassifier, network: Network) -
         "state": {name: tensor.cpu() for name, tensor in classifier.state_dict().items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.part")
-    torch.save(content, unfinished)
-    unfinished.replace(path)
+    _write(path, content)
+
+
+def save_temperature(path: Path, temperature: float) -> None:
+    """Give the classifier of a checkpoint another temperature, (0, ∞)."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    content["state"]["temperature"] = torch.tensor(temperature, dtype=torch.float32)
+    _write(path, content)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> ImageClassifier:
@@ -46,3 +52,9 @@ def load_checkpoint(path: Path, device: torch.device) -> ImageClassifier:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: is no checkpoint: {reason}; train again") from error
     return classifier.to(device).eval()
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    unfinished = path.with_name(f"{path.name}.part")
+    torch.save(content, unfinished)
+    unfinished.replace(path)

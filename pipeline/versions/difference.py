@@ -44,6 +44,7 @@ def _values(manifest: Manifest) -> dict[str, Any]:
         "validation": _quality(manifest.validation, manifest),
         "gates": {verdict.gate: ruling(verdict) for verdict in manifest.verdicts},
         "forced": manifest.forced,
+        "temperature": manifest.temperature or 1.0,
     }
     return dict(flatten(nested))
 

@@ -31,6 +31,7 @@ def describe(
     *,
     fingerprint: str = "",
     sources: str = "",
+    temperature: float = 1.0,
 ) -> Manifest:
     """All that the run knows of its candidate before the gates decide."""
     manifest = Manifest(
@@ -51,6 +52,7 @@ def describe(
         device=training.device,
         code_revision=code_revision(),
         sources_sha256=sources,
+        temperature=temperature,
         packages=package_versions(),
     )
     json_format.ParseDict(preset.model_dump(mode="json"), manifest.config)

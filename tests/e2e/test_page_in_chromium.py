@@ -22,10 +22,12 @@ WIDTHS = {"desktop": 1280, "phone": PHONE_WIDTH}
 def page(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a version that a run published after another one, whose figures stand beside."""
     folder = tmp_path_factory.mktemp("run")
-    for seed in (0, 1):
-        preset = write_preset(folder / "short.toml", epochs="1", seed=str(seed))
-        outcome = run(Request(repository=folder / "repository", preset=str(preset), device="cpu", dataset=small_folder))
-    return published(outcome).report
+    presets = [write_preset(folder / f"{seed}.toml", epochs="1", seed=str(seed)) for seed in (0, 1)]
+    asked = [
+        Request(folder / "repository", preset=str(preset), device="cpu", dataset=small_folder) for preset in presets
+    ]
+    _, report = [published(run(request)).report for request in asked]
+    return report
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)

@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Manifest(_message.Message):
-    __slots__ = ("schema", "model_name", "version", "parent_version", "files", "signature", "labels", "opset", "ir_version", "known_answers", "evaluation", "data", "config", "seed", "device", "code_revision", "packages", "created", "verdicts", "validation", "forced", "fingerprint", "sources_sha256")
+    __slots__ = ("schema", "model_name", "version", "parent_version", "files", "signature", "labels", "opset", "ir_version", "known_answers", "evaluation", "data", "config", "seed", "device", "code_revision", "packages", "created", "verdicts", "validation", "forced", "fingerprint", "sources_sha256", "temperature")
     class PackagesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class Manifest(_message.Message):
     FORCED_FIELD_NUMBER: _ClassVar[int]
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     SOURCES_SHA256_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     schema: str
     model_name: str
     version: int
@@ -65,7 +66,8 @@ class Manifest(_message.Message):
     forced: bool
     fingerprint: str
     sources_sha256: str
-    def __init__(self, schema: _Optional[str] = ..., model_name: _Optional[str] = ..., version: _Optional[int] = ..., parent_version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., opset: _Optional[int] = ..., ir_version: _Optional[int] = ..., known_answers: _Optional[_Union[KnownAnswers, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., code_revision: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., validation: _Optional[_Union[Evaluation, _Mapping]] = ..., forced: _Optional[bool] = ..., fingerprint: _Optional[str] = ..., sources_sha256: _Optional[str] = ...) -> None: ...
+    temperature: float
+    def __init__(self, schema: _Optional[str] = ..., model_name: _Optional[str] = ..., version: _Optional[int] = ..., parent_version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., opset: _Optional[int] = ..., ir_version: _Optional[int] = ..., known_answers: _Optional[_Union[KnownAnswers, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., code_revision: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., validation: _Optional[_Union[Evaluation, _Mapping]] = ..., forced: _Optional[bool] = ..., fingerprint: _Optional[str] = ..., sources_sha256: _Optional[str] = ..., temperature: _Optional[float] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "sha256", "size_bytes")
