@@ -26,8 +26,8 @@ def calibrate(checkpoint: Path, dataset: Dataset, *, device: torch.device) -> fl
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature with the least mean cross-entropy of logits (image, class) that are divided by it, (0, ∞).
 
-    By Newton's method on its inverse, in which the cross-entropy is convex. It takes the labels of n images as if one of
-    n + 2 were wrong, as Platt does (1999): a classifier that errs on none of a few would become sure without limit.
+    By Newton's method on its inverse, in which the cross-entropy is convex. The labels of n images count as if one of
+    n + 2 were wrong, as with Platt (1999): else a classifier that errs on none of a few would be sure without limit.
     """
     logits = logits.double().cpu()
     logits = logits - logits.mean(dim=1, keepdim=True)  # which changes no probability

@@ -66,6 +66,7 @@ def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
         "fetch",
         "check",
         "train",
+        "calibrate",
         "evaluate",
         "export",
         "verify",
