@@ -20,7 +20,7 @@ def export(checkpoint: Path, destination: Path, *, size: int) -> Path:
 
     The graph takes images, uint8 (batch, size, size), or (batch, size, size, 3) where the classifier takes colours, and
     gives logits and probabilities, float32 (batch, classes).
-    Normalisation and softmax are inside, so that nobody outside writes them again.
+    Normalisation, temperature and softmax are inside, so that nobody outside writes them again.
     """
     classifier = load_checkpoint(checkpoint, torch.device("cpu")).float()
     colours = () if classifier.channels == 1 else (classifier.channels,)
