@@ -24,23 +24,30 @@ def calibrate(checkpoint: Path, dataset: Dataset, *, device: torch.device) -> fl
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature with the least mean cross-entropy of logits (image, class) that are divided by it, (0, ∞).
+    """The temperature (0, ∞) that logits (image, class) are to be divided by: as near to 1 as the labels allow.
 
-    By Newton's method on its inverse, in which the cross-entropy is convex. The labels of n images count as if one of
-    n + 2 were wrong, as with Platt (1999): else a classifier that errs on none of a few would be sure without limit.
+    It lies between the one with the least mean cross-entropy and the one that has it if one of n + 2 labels were wrong,
+    as with Platt (1999). Of many images both are the same. Of a few without a mistake the first is 0, sure without
+    limit, and the second doubts too much: such images are no reason to change anything.
     """
     logits = logits.double().cpu()
     logits = logits - logits.mean(dim=1, keepdim=True)  # which changes no probability
+    of_label = logits.gather(1, labels.cpu().unsqueeze(1)).mean().item()
     doubt = 1 / (len(labels) + 2)
-    labelled = logits.gather(1, labels.cpu().unsqueeze(1)).squeeze(1)  # (image,)
-    target = (1 - doubt) * labelled.mean()
+    return min(max(1.0, _fit(logits, of_label)), _fit(logits, (1 - doubt) * of_label))
+
+
+def _fit(logits: Tensor, of_label: float) -> float:
+    """The temperature at which the mean logit, weighed by probability, is `of_label`: there the cross-entropy is least.
+
+    By Newton's method on the inverse of the temperature, in which the cross-entropy is convex.
+    """
     inverse = 1.0
     for _ in range(STEPS):
         probabilities = (inverse * logits).softmax(dim=1)
         mean = (probabilities * logits).sum(dim=1)
-        slope = (mean.mean() - target).item()
         curvature = ((probabilities * logits.square()).sum(dim=1) - mean.square()).mean().item()
-        if curvature <= 0:  # every logit is the same: no temperature changes anything
+        if curvature <= 0:  # no temperature would change anything (any more)
             break
-        inverse = min(2 * inverse, max(inverse / 2, inverse - slope / curvature))
+        inverse = min(2 * inverse, max(inverse / 2, inverse - (mean.mean().item() - of_label) / curvature))
     return 1 / inverse

@@ -181,9 +181,8 @@ def test_the_command_of_a_run_asks_for_the_same() -> None:
         (["--cron", "every night"], "expected minute, hour"),
         (["--cron", "0 3 * * *", "--timezone", "Mars"], "there is no time zone 'Mars'"),
         (["--cron", "0 3 * * *", "--preset", "defualt"], "defualt"),
-        (["--cron", "0 3 * * *", "--model", "../digits"], "expected letters, digits"),
     ],
-    ids=["a cron line", "a time zone", "a preset", "a model"],
+    ids=["a cron line", "a time zone", "a preset"],
 )
 def test_what_makes_no_sense_is_told_at_the_start(wrong: list[str], message: str) -> None:
     """Not at 3 o'clock at night."""

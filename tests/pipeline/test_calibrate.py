@@ -26,26 +26,28 @@ def test_who_is_too_sure_by_a_factor_is_divided_by_it(factor: float) -> None:
     assert fit_temperature(factor * logits, labels) == pytest.approx(factor, rel=0.03)
 
 
-def test_no_other_temperature_fits_better() -> None:
-    """The cross-entropy of doubted labels is least there: a step to either side is worse."""
+@pytest.mark.parametrize(("shift", "doubt"), [(1.0, 0.0), (9.0, 1 / 1002)], ids=["too sure", "not sure enough"])
+def test_no_other_temperature_fits_better(shift: float, doubt: float) -> None:
+    """The cross-entropy is least there: of the labels as they are, or, to become surer, with one of n + 2 wrong."""
     generator = torch.Generator().manual_seed(1)
-    logits, labels = torch.randn(50, 3, generator=generator), torch.randint(3, (50,), generator=generator)
-    logits[torch.arange(50), labels] += 3
+    logits, labels = torch.randn(1000, 3, generator=generator), torch.randint(3, (1000,), generator=generator)
+    logits[torch.arange(1000), labels] += shift
+    logits *= 3 / shift
     best = fit_temperature(logits, labels)
+    assert (best > 1) is (doubt == 0)
 
     def loss(temperature: float) -> float:
-        return functional.cross_entropy(logits.double() / temperature, labels, label_smoothing=1 / 52).item()
+        return functional.cross_entropy(logits.double() / temperature, labels, label_smoothing=doubt).item()
 
     assert loss(best) < min(loss(0.99 * best), loss(1.01 * best))
 
 
-def test_few_images_without_a_mistake_make_nobody_sure_for_ever() -> None:
-    """Of ten images nobody learns that one in a thousand is wrong; of ten thousand one does."""
-    right = torch.tensor([[2.0, 0.0]])
-    for count in (10, 10_000):
-        temperature = fit_temperature(right.expand(count, 2), torch.zeros(count, dtype=torch.int64))
-        doubt = 1 - (right / temperature).softmax(dim=1)[0, 0].item()
-        assert doubt == pytest.approx(0.5 / (count + 2), rel=1e-3)
+def test_few_images_without_a_mistake_change_nothing() -> None:
+    """Of ten images nobody learns that one in fifty is wrong, nor that none is; of ten thousand one does."""
+    right = torch.tensor([[4.0, 0.0]])  # 98 %
+    assert fit_temperature(right.expand(10, 2), torch.zeros(10, dtype=torch.int64)) == 1.0
+    temperature = fit_temperature(right.expand(10_000, 2), torch.zeros(10_000, dtype=torch.int64))
+    assert 1 - (right / temperature).softmax(dim=1)[0, 0].item() == pytest.approx(0.5 / 10_002, rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0])

@@ -171,7 +171,7 @@ def test_a_network_that_died_in_training_is_no_version(
     """Logits of 0 for every image: the error says what to do, and nothing is divided by them."""
     content = torch.load(checkpoint, weights_only=True)
     content["state"] = {
-        name: tensor if name in ("mean", "std") else torch.zeros_like(tensor)
+        name: tensor if name in ("mean", "std", "temperature") else torch.zeros_like(tensor)
         for name, tensor in content["state"].items()
     }
     path = tmp_path / "dead.pt"
