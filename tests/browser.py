@@ -60,6 +60,11 @@ def screenshot(page: Path | str, picture: Path, *, width: int, height: int, is_d
     _chromium(page, *shot, "--virtual-time-budget=20000", *([DARK] if is_dark else []))
 
 
+def rendered(page: Path | str) -> str:
+    """The HTML of a page after its scripts have run."""
+    return _chromium(page, "--dump-dom", "--window-size=1280,3000", "--virtual-time-budget=20000")
+
+
 def print_page(page: Path, paper: Path) -> None:
     """Print a page to a PDF file, from a browser that prefers the dark."""
     _chromium(page, f"--print-to-pdf={paper}", "--no-pdf-header-footer", DARK)
