@@ -57,7 +57,9 @@ class Measured:
 def screenshot(page: Path | str, picture: Path, *, width: int, height: int, is_dark: bool = False) -> None:
     """Write a PNG of the first width x height CSS pixels of a page, a file or an address."""
     shot = (f"--screenshot={picture}", f"--window-size={width},{height}", "--hide-scrollbars")
-    _chromium(page, *shot, "--virtual-time-budget=20000", *([DARK] if is_dark else []))
+    # All stages, so that what fades in is drawn as it stands in the end.
+    still = ("--run-all-compositor-stages-before-draw", "--virtual-time-budget=20000")
+    _chromium(page, *shot, *still, *([DARK] if is_dark else []))
 
 
 def rendered(page: Path | str) -> str:
@@ -75,7 +77,7 @@ def measure(page: Path, folder: Path, *, width: int) -> Measured:
     (folder / "measured.html").write_text(page.read_text().replace("</body>", f"{MEASURE}</body>"))
     frame = folder / "frame.html"
     frame.write_text(FRAME.replace("{width}", str(width)))
-    dom = _chromium(frame, "--dump-dom", "--window-size=1400,1000", "--virtual-time-budget=10000")
+    dom = _chromium(frame, "--dump-dom", "--window-size=1400,1000", "--hide-scrollbars", "--virtual-time-budget=10000")
     found = re.search(r'<pre id="measured">([^<]+)</pre>', dom)
     if found is None:
         raise AssertionError(f"the page did not load in its frame: {dom[-500:]}")

@@ -99,8 +99,8 @@ def _calibration(description: Manifest, probabilities: NDArray[np.float32], labe
     from pipeline.pages.figures import calibration
 
     fitted = (
-        f"The logits are divided by {description.temperature:.3f}, the temperature that fits the validation images "
-        "best; the figure shows the test images."
+        f"The logits are divided by {description.temperature:.3f}, the temperature that was fitted on the validation "
+        "images; the figure shows the test images."
     )
     return Section(
         "Calibration", [fitted, calibration(probabilities, labels, description.evaluation.calibration_error)]

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from pipeline.calibrate import calibrate
 from pipeline.check import check
 from pipeline.config import Preset, load_preset
 from pipeline.data.dataset import Dataset
@@ -41,10 +42,11 @@ def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(preset: Preset, dataset: Dataset, device: torch.device, folder: Path) -> Evaluation:
-    """Train once, and look at the validation images."""
+    """Train and calibrate once, and look at the validation images; uncalibrated, smoothed labels raise every loss."""
     summary = check(dataset, classes=preset.network.classes, size=preset.network.sizes[0])
     checkpoint = folder / "checkpoint.pt"
     train(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=lambda _: None)
+    calibrate(checkpoint, dataset, device=device)
     return evaluate(checkpoint, dataset, split="validation", device=device)
 
 

@@ -15,10 +15,12 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.scheduling.lock import read_note
-from tests.browser import needs_chromium, rendered
+from tests.browser import needs_chromium, rendered, screenshot
 from tests.e2e.prefect_programs import PREFECT, START_S, PrefectServer, group, kill_group, prefect_server, wait_for
 from tests.pipeline.presets import write_preset
 
@@ -115,10 +117,18 @@ def test_its_parameters_are_explained(api: httpx.Client, deployment: str) -> Non
 
 
 @needs_chromium
-def test_its_parameters_are_edited_in_the_browser(server: PrefectServer, api: httpx.Client, deployment: str) -> None:
+def test_its_parameters_are_edited_in_the_browser(
+    server: PrefectServer, api: httpx.Client, deployment: str, tmp_path: Path
+) -> None:
     """Prefect's form for a run with other parameters shows each of them with its explanation, and fields to edit."""
     schema = api.get(f"/deployments/{deployment}").raise_for_status().json()["parameter_openapi_schema"]
-    form = rendered(f"{server.url.removesuffix('/api')}/deployments/deployment/{deployment}/run")
+    address = f"{server.url.removesuffix('/api')}/deployments/deployment/{deployment}/run"
+    shot = tmp_path / "form.png"
+    screenshot(address, shot, width=1280, height=3000)
+    pixels = np.asarray(Image.open(shot).convert("L")).astype(int)
+    differs = np.abs(pixels - pixels[-5, -5]) > 40
+    assert all(part.any(axis=1).mean() > 0.1 for part in np.array_split(differs[:2000], 4))
+    form = rendered(address)
     shown = " ".join(unescape(re.sub(r"<[^>]+>", " ", form)).split())
     for name, known in schema["properties"].items():
         assert f"{name} (Optional)" in shown
