@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 
@@ -40,8 +41,38 @@ def export(checkpoint: Path, destination: Path, *, size: int) -> Path:
         raise AssertionError("the dynamo exporter always returns a program")
     model = program.model_proto
     _strip(model.graph)
+    _pool_by_convolution(model.graph)
     destination.write_bytes(model.SerializeToString(deterministic=True))
     return destination
+
+
+def _pool_by_convolution(graph: onnx.GraphProto) -> None:
+    """Let convolutions do the average pooling, a channel each: the same answers, in half the time on a CPU.
+
+    onnxruntime lays channels out in blocks for its convolutions. Its AveragePool wants them back where a block is not
+    full, as in small networks, and takes longer than the convolutions themselves; a convolution stays in the blocks.
+    """
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+    for place, node in enumerate(graph.node):
+        if node.op_type != "AveragePool" or any(_attribute(node, "pads")):
+            continue
+        count, kernel = shapes[node.input[0]][1].dim_value, _attribute(node, "kernel_shape")
+        weight = np.full((count, 1, *kernel), 1 / np.prod(kernel), np.float32)
+        graph.initializer.append(onnx.numpy_helper.from_array(weight, f"{node.output[0]}.weight"))
+        pooling = onnx.helper.make_node(
+            "Conv",
+            [node.input[0], f"{node.output[0]}.weight"],
+            node.output,
+            node.name,
+            group=count,
+            kernel_shape=kernel,
+            strides=_attribute(node, "strides"),
+        )
+        graph.node[place].CopyFrom(pooling)
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> list[int]:
+    return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [])
 
 
 def _strip(graph: onnx.GraphProto) -> None:
