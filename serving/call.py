@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from uuid import uuid4
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -24,6 +24,7 @@ from serving.errors import (
     STATUSES,
     DeadlineError,
     DrainingError,
+    InternalError,
     InvalidRequestError,
     ServingError,
     Status,
@@ -66,7 +67,8 @@ class Call:
         return uuid4().hex
 
 
-Method = Callable[[Any, Call], Awaitable[Message]]
+Method = Callable[[Any, Call], Awaitable[Message | bytes]]
+"""Answers a request with a message, or with the bytes of one."""
 
 
 class Service(Protocol):
@@ -91,10 +93,33 @@ class Rpc:
     request_type: type[Message]
     method: Method
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The full method, such as "/digits.v1.DigitService/Classify"."""
         return f"/{self.service}/{self.name}"
+
+
+class Transport(Protocol):
+    """Brings calls, and takes the answers away."""
+
+    @property
+    def calls_on_their_way(self) -> int:
+        """Those that are known to come, or are here and not answered yet."""
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen on `host`, a name or an address of this machine, and return the port; raises OSError."""
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health says, for the server as a whole ("") and for every service."""
+
+    async def drain(self) -> None:
+        """Tell callers to go elsewhere; calls go on."""
+
+    async def stop(self, grace_s: float) -> None:
+        """Close the port, give what is under way `grace_s` seconds, then cancel it."""
+
+    async def exposition(self) -> str:
+        """Figures of its own, in Prometheus' text format."""
 
 
 Trace = Callable[[Rpc, Call], Callable[[Status], None]]
@@ -130,7 +155,10 @@ class Calls:
         end_trace = self._trace(rpc, call) if self._trace else None
         self._in_flight += 1
         try:
-            response = await self._run(rpc, content, call)
+            if self._draining:
+                _refuse_to_begin()
+            response = await rpc.method(_parse(rpc, content), call)
+            encoded = response if isinstance(response, bytes) else response.SerializeToString()
         except ServingError as error:
             status = STATUSES[type(error)]
             raise
@@ -138,28 +166,21 @@ class Calls:
             if call.deadline is not None and time.monotonic() >= call.deadline:
                 status = STATUSES[DeadlineError]
             raise
-        else:
-            status = OK
-            return response
-        finally:
-            self._in_flight -= 1
-            self._notice_the_last()
-            self._observe(rpc.path, status, time.monotonic() - call.arrived)
-            if end_trace:
-                end_trace(status)
-
-    async def _run(self, rpc: Rpc, content: bytes, call: Call) -> bytes:
-        if self._draining:
-            raise DrainingError("the server is shutting down; call another one", retry_after_s=DRAINING_RETRY_S)
-        try:
-            response = await rpc.method(_parse(rpc, content), call)
-            return response.SerializeToString()
-        except ServingError:
-            raise
         except Exception:
+            status = STATUSES[InternalError]
             ids = {"request_id": call.request_id, "trace_id": call.trace_id}
             log.exception("%s failed, request id %s", rpc.path, call.request_id, extra=ids)
             raise internal_error(call.request_id) from None
+        else:
+            status = OK
+            return encoded
+        finally:
+            self._in_flight -= 1
+            if self._draining:
+                self._notice_the_last()
+            self._observe(rpc.path, status, time.monotonic() - call.arrived)
+            if end_trace:
+                end_trace(status)
 
     def drain(self) -> None:
         """From now on refuse new calls; those in flight go on."""
@@ -175,6 +196,10 @@ class Calls:
     def _notice_the_last(self) -> None:
         if self._draining and not self._in_flight:
             self._finished.set()
+
+
+def _refuse_to_begin() -> NoReturn:
+    raise DrainingError("the server is shutting down; call another one", retry_after_s=DRAINING_RETRY_S)
 
 
 def _parse(rpc: Rpc, content: bytes) -> Message:

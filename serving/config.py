@@ -16,6 +16,13 @@ from serving.versions.repository import WORDS
 
 PREFIX = "SERVING_"
 
+ENVOY_ONLY = {
+    *("tls_certificate", "tls_key", "tls_client_ca", "cors_origins", "static_files", "access_log"),
+    *("max_connections", "max_concurrent_streams", "request_timeout_s", "idle_timeout_s"),
+}
+GRPCIO_ONLY = {"listeners"}
+"""Settings that the other transport does not know: better refused than without effect."""
+
 
 class Settings(BaseModel):
     """What `python -m serving serve` can be told. docs/settings.md is this class as a table."""
@@ -30,9 +37,41 @@ class Settings(BaseModel):
     )
     host: str = Field("127.0.0.1", min_length=1, description="the address to listen on; 0.0.0.0 for every interface")
     port: int = Field(50051, ge=0, le=65535, description="the port to listen on; 0 takes a free one and prints it")
+    transport: Literal["grpcio", "envoy"] = Field(
+        "grpcio",
+        description="what takes the calls: grpcio, or Envoy with Python inside (also gRPC-Web, HTTP/JSON, TLS)",
+    )
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
     listeners: int = Field(
         4, ge=1, le=64, description="gRPC listeners of a process on that port; each takes one call at a time"
+    )
+    tls_certificate: Path | None = Field(
+        None, description="a PEM file, the certificate and what it rests on; read again when it changes"
+    )
+    tls_key: Path | None = Field(None, description="a PEM file, the certificate's private key")
+    tls_client_ca: Path | None = Field(
+        None, description="a PEM file; callers must show a certificate of one of these authorities"
+    )
+    cors_origins: str | None = Field(
+        None, min_length=1, description="origins whose pages may call, with commas between, or *; none unless it is set"
+    )
+    static_files: Path | None = Field(None, description="a folder whose files are served by GET, index.html for /")
+    access_log: Path | None = Field(
+        None,
+        description="a file that gets a line of JSON for every request, such as /dev/stderr; none unless it is set",
+    )
+    max_connections: int = Field(4096, ge=1, le=2**20, description="connections at the same time at most")
+    max_concurrent_streams: int = Field(
+        1024, ge=1, le=2**20, description="calls at the same time on one HTTP/2 connection at most"
+    )
+    request_timeout_s: float = Field(
+        60,
+        gt=0,
+        le=86_400,
+        description="seconds in which a request must be there, and in which anything must happen to it",
+    )
+    idle_timeout_s: float = Field(
+        3600, gt=0, le=7 * 86_400, description="seconds after which a connection without a call is closed"
     )
     spin_us: float = Field(
         300, ge=0, le=100_000, description="microseconds after an answer in which the event loop does not sleep"
@@ -85,6 +124,20 @@ class Settings(BaseModel):
                 f"max_queue_images is {self.max_queue_images}, expected at least max_image_count, "
                 f"{self.max_image_count}: else a large call is refused for ever"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _transport_knows_what_is_set(self) -> Self:
+        unknown = ENVOY_ONLY if self.transport == "grpcio" else GRPCIO_ONLY
+        if set_here := sorted(unknown & self.model_fields_set):
+            raise ValueError(
+                f"transport is {self.transport}, which knows no {', '.join(set_here)} "
+                f"(docs/transports.md says what each transport knows)"
+            )
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together, expected both or none")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key: without TLS nobody shows a certificate")
         return self
 
     @classmethod

@@ -2,19 +2,20 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.digits.v1 import digits_pb2
-from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest, GetModelResponse
+from protos.digits.v1.digits_pb2 import ClassifyRequest, GetModelRequest, GetModelResponse
+from serving.answer import encode
 from serving.batching.batcher import Batcher
 from serving.batching.queue import Timing
 from serving.call import Call, Method
 from serving.errors import InvalidRequestError
-from serving.pixels import Images, PngDecoder, from_pixels
-from serving.session import Answers, Session
+from serving.pixels import PngDecoder, from_pixels
+from serving.session import Predictions, Session
 from serving.versions.repository import Refusal, Repository
 
 TIMING = "serving-timing"
@@ -31,7 +32,7 @@ class DigitService:
     def __init__(
         self,
         repository: Repository,
-        batcher: Batcher[Session, Answers],
+        batcher: Batcher[Session, Predictions],
         decoder: PngDecoder,
         *,
         max_image_count: int,
@@ -44,22 +45,22 @@ class DigitService:
         self._max_message_bytes = max_message_bytes
         self.methods: Mapping[str, Method] = {"Classify": self.classify, "GetModel": self.get_model}
 
-    async def classify(self, request: ClassifyRequest, call: Call) -> ClassifyResponse:
+    async def classify(self, request: ClassifyRequest, call: Call) -> bytes:
         """Classify the images of one call."""
         session = self._repository.session(request.model_version)
-        images = await self._images(request, session)
-        call.facts["image_count"] = len(images)
+        files = request.encoded_images
+        image_count = _image_count(request, files) if files else request.image_count
+        if not 1 <= image_count <= self._limit(session):
+            raise self._wrong_count(image_count, session)
+        if files:
+            images = await self._decoder.decode(files, session.image_shape)
+        else:
+            images = from_pixels(request.pixels, image_count, session.image_shape)
+        call.facts["image_count"] = image_count
         call.facts["model_version"] = session.manifest.version
         answers, timing = await self._batcher.submit(session, images, call.deadline)
-        response = ClassifyResponse(
-            digits=answers.probabilities.argmax(axis=1).tolist(),
-            probabilities=answers.probabilities.ravel().tolist(),
-            model_name=session.manifest.model_name,
-            model_version=session.manifest.version,
-            provider=session.provider,
-        )
         _add_timing(call, timing)
-        return response
+        return encode(answers, session.answer_constant)
 
     async def get_model(self, request: GetModelRequest, _call: Call) -> GetModelResponse:
         """Describe the model version that answers now, or the one that the request names."""
@@ -85,37 +86,29 @@ class DigitService:
             loaded_versions=self._repository.loaded_versions,
         )
 
-    async def _images(self, request: ClassifyRequest, session: Session) -> Images:
-        """The images of a request, checked against the model that answers now; raises InvalidRequestError."""
-        image_count = _image_count(request)
+    def _wrong_count(self, image_count: int, session: Session) -> InvalidRequestError:
         limit = self._limit(session)
-        if not 1 <= image_count <= limit:
-            raise InvalidRequestError(
-                f"image_count: came {image_count}, expected 1 to {limit}: split them over more calls",
-                field="image_count",
-                metadata={"image_count": image_count, "max_image_count": limit},
-            )
-        if request.encoded_images:
-            return await self._decoder.decode(request.encoded_images, session.image_shape)
-        return from_pixels(request.pixels, image_count, session.image_shape)
+        return InvalidRequestError(
+            f"image_count: came {image_count}, expected 1 to {limit}: split them over more calls",
+            field="image_count",
+            metadata={"image_count": image_count, "max_image_count": limit},
+        )
 
     def _limit(self, session: Session) -> int:
         """How many images one call may hold: what is set, and what fits into a message."""
-        image_bytes = math.prod(session.image_shape)
-        return max(1, min(self._max_image_count, (self._max_message_bytes - ENVELOPE_BYTES) // image_bytes))
+        return max(1, min(self._max_image_count, (self._max_message_bytes - ENVELOPE_BYTES) // session.image_bytes))
 
 
-def _image_count(request: ClassifyRequest) -> int:
-    """The number of images in a request; raises InvalidRequestError when it contradicts itself."""
-    encoded_count = len(request.encoded_images)
-    if encoded_count and request.pixels:
+def _image_count(request: ClassifyRequest, files: Sequence[bytes]) -> int:
+    """The number of images in a request with files; raises InvalidRequestError when it contradicts itself."""
+    if request.pixels:
         raise InvalidRequestError("encoded_images: came beside pixels, expected one of them", field="encoded_images")
-    if encoded_count and request.image_count not in (0, encoded_count):
+    if request.image_count not in (0, len(files)):
         raise InvalidRequestError(
-            f"image_count: came {request.image_count}, expected {encoded_count}, the number of encoded_images, or 0",
+            f"image_count: came {request.image_count}, expected {len(files)}, the number of encoded_images, or 0",
             field="image_count",
         )
-    return encoded_count or request.image_count
+    return len(files)
 
 
 def _refusal(refusal: Refusal | None) -> digits_pb2.Refusal | None:

@@ -7,6 +7,8 @@ import json
 import logging
 import signal
 import sys
+from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -14,7 +16,11 @@ from serving.config import Settings, add_arguments
 from serving.errors import ProviderError, SettingsError, WorkerError
 from serving.server import Server
 from serving.telemetry import logs
+from serving.transport.envoy.config import envoy_config
 from serving.workers.supervisor import Supervisor
+
+FOLDER = "/run/serving-envoy"
+"""Stands in what is printed for the folder that each server makes for itself."""
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +34,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "call in flight is answered first. Prints one line when it listens; logs go to stderr.",
     )
     add_arguments(parser)
+    parser.add_argument(
+        "--print-envoy-config", action="store_true", help="print what --transport envoy would tell Envoy, and end"
+    )
     parser.add_argument("--json", action="store_true", help="print that line as JSON")
     parser.set_defaults(run=run)
 
@@ -37,6 +46,9 @@ def run(options: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
         settings = Settings.read(given)
+        if options.print_envoy_config:
+            print(json.dumps(envoy_config(settings, Path(FOLDER)), indent=2))
+            return 0
         logs.set_up(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, as_json=options.json))
@@ -53,7 +65,8 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    server = Server(settings) if settings.workers == 1 else Supervisor(settings)
+    is_alone = settings.workers == 1 and settings.transport == "grpcio"
+    server: Server | Supervisor = Server(settings) if is_alone else Supervisor(settings)
     starting, stopping = asyncio.ensure_future(server.start()), asyncio.ensure_future(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
@@ -68,5 +81,6 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
         print(json.dumps({"address": address, "port": server.port, "metrics_port": server.metrics_port}), flush=True)
     else:
         print(f"listening on {address}", flush=True)
-    await stopping
+    ends: list[asyncio.Future[Any]] = [stopping, *([server.broken] if server.broken else [])]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     await server.drain()

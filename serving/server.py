@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.batching.admission import Limits
 from serving.batching.batcher import Batcher
 from serving.batching.crowd import Crowd
-from serving.call import Calls
+from serving.call import Calls, Service, Transport
 from serving.config import Settings
 from serving.digits import DigitService
 from serving.pixels import Images, PngDecoder
-from serving.session import CPU, Answers, Session, execution_provider
+from serving.session import CPU, Predictions, Session, execution_provider
 from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.spin import Spinner, usable_cores
@@ -27,16 +28,21 @@ if TYPE_CHECKING:
 
 STOP_GRACE_S = 0.5
 
+MakeTransport = Callable[[Settings, Sequence[Service], Calls, Spinner], Transport]
+"""Makes what brings the calls; it touches the spinner after each answer."""
+
 log = logging.getLogger(__name__)
 
 
 class Server:
     """A server, built from settings: `start`, then `drain`. Raises ProviderError when it cannot run as they say.
 
-    `gate` is what one of several workers passes before it swaps.
+    `gate` is what one of several workers passes before it swaps. Without `make_transport` the calls come by grpcio.
     """
 
-    def __init__(self, settings: Settings, gate: SwapGate | None = None) -> None:
+    def __init__(
+        self, settings: Settings, gate: SwapGate | None = None, make_transport: MakeTransport | None = None
+    ) -> None:
         self._settings = settings
         self._gate = gate
         self._provider = execution_provider(settings.provider)
@@ -50,16 +56,17 @@ class Server:
             versions=settings.versions.split(","),
         )
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
-        batcher = Batcher[Session, Answers](
+        batcher = Batcher[Session, Predictions](
             self._run,
-            Session.timed_run if self._provider == CPU else None,
-            Answers.join,
+            Session.predict if self._provider == CPU else None,
+            Predictions.join,
             self._metrics,
             max_batch_images=settings.max_batch_images,
             limits=Limits(settings.max_queue_images, settings.max_queue_ms / 1000),
             max_wait_s=settings.max_wait_ms / 1000,
             concurrent_runs=settings.concurrent_runs,
-            crowd=Crowd(),
+            crowd=Crowd() if settings.transport == "grpcio" else None,
+            is_lone=lambda: self._transport.calls_on_their_way <= 1,
         )
         self._decoder = PngDecoder(max_queue_images=settings.max_queue_images)
         service = DigitService(
@@ -72,17 +79,14 @@ class Server:
         self._metrics.watch_queue(lambda: batcher.queued_images)
         self._tracing = _tracing(settings.otlp_endpoint)
         self._calls = Calls(self._metrics.call_answered, self._tracing.trace if self._tracing else None)
-        self._transport = GrpcioTransport(
-            [service],
-            self._calls,
-            max_message_bytes=settings.max_message_bytes,
-            spinner=Spinner(_spin_s(settings), lambda: batcher.is_running),
-            listeners=settings.listeners,
-            shares_port=gate is not None,
-        )
+        spinner = Spinner(_spin_s(settings), lambda: batcher.is_running)
+        make = make_transport or (_make_grpcio if gate is None else _make_shared_grpcio)
+        self._transport = make(settings, [service], self._calls, spinner)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.metrics_port: int | None = None
+        self.broken: asyncio.Future[str] | None = None
+        """Nothing: what breaks a server of one process ends the process."""
 
     async def start(self, serves: Current | None = None) -> None:
         """Listen, load what CURRENT names and go on watching it; raises OSError where the port cannot be had.
@@ -104,13 +108,13 @@ class Server:
         """Answer every call that was accepted, refuse new ones, then stop.
 
         First health and refusals tell callers to go elsewhere, while calls already on their way still find an open
-        port; only then the port closes (grpcio's stop cancels what it has not yet handed to a handler).
+        port; only then the port closes (what a transport has not yet handed over then is lost).
         """
         log.info("draining, for at most %g s", self._settings.drain_s)
         self._calls.drain()
         for task in self._tasks:
             task.cancel()
-        await self._transport.set_serving(False)
+        await self._transport.drain()
         await asyncio.sleep(self._settings.drain_linger_s)
         cancelled = await self._calls.finish(self._settings.drain_s)
         if cancelled:
@@ -124,9 +128,9 @@ class Server:
         self._metrics.close()
         log.info("stopped")
 
-    def exposition(self) -> str:
-        """All metrics, in Prometheus' text format."""
-        return self._metrics.exposition()
+    async def exposition(self) -> str:
+        """All metrics, the transport's included, in Prometheus' text format."""
+        return await asyncio.to_thread(self._metrics.exposition) + await self._transport.exposition()
 
     def _load(self, version: Version) -> Session:
         session = Session(version, provider=self._provider, threads=self._settings.threads)
@@ -143,13 +147,29 @@ class Server:
         if self._gate and refusal is self._repository.refusal:  # not of a further version
             self._gate.refused(refusal)
 
-    async def _run(self, session: Session, images: Images) -> tuple[Answers, float]:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, session.timed_run, images)
+    async def _run(self, session: Session, images: Images) -> tuple[Predictions, float]:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, session.predict, images)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _make_grpcio(
+    settings: Settings, services: Sequence[Service], calls: Calls, spinner: Spinner, *, shares_port: bool = False
+) -> GrpcioTransport:
+    return GrpcioTransport(
+        services,
+        calls,
+        max_message_bytes=settings.max_message_bytes,
+        spinner=spinner,
+        listeners=settings.listeners,
+        shares_port=shares_port,
+    )
+
+
+_make_shared_grpcio = partial(_make_grpcio, shares_port=True)
 
 
 def _spin_s(settings: Settings) -> float:

@@ -2,18 +2,20 @@
 
 import base64
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from protos.artifact.v1.manifest_pb2 import Manifest
+from protos.digits.v1.digits_pb2 import ClassifyResponse
 from serving.batching.pace import Pace
 from serving.errors import ProviderError, VersionRefusedError
 from serving.pixels import Images
@@ -41,24 +43,33 @@ _PROBE = base64.b64decode("CAo6MwoMCgF4EgF5IgRSZWx1EgFnWg8KAXgSCgoICAESBAoCCAFiD
 onnxruntime.set_default_logger_severity(4)
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The answers for some images."""
+class Answers(NamedTuple):
+    """What the model gives for some images."""
 
     logits: NDArray[np.float32]
     """float32 (image, class)"""
     probabilities: NDArray[np.float32]
     """float32 (image, class), [0, 1]"""
 
-    def __getitem__(self, images: slice) -> "Answers":
-        return Answers(self.logits[images], self.probabilities[images])
+
+@dataclass(slots=True)
+class Predictions:
+    """What callers are told of some images, in the bytes that a message holds: no number becomes an object."""
+
+    labels: bytes
+    """uint16 (image,): the index of the most probable class."""
+    probabilities: bytes
+    """float32 (image, class), [0, 1]"""
+
+    def __getitem__(self, images: slice) -> "Predictions":
+        row = 2 * len(self.probabilities) // len(self.labels)
+        start, stop = images.start, images.stop
+        return Predictions(self.labels[2 * start : 2 * stop], self.probabilities[start * row : stop * row])
 
     @staticmethod
-    def join(parts: "Sequence[Answers]") -> "Answers":
+    def join(parts: "Sequence[Predictions]") -> "Predictions":
         """One after the other."""
-        return Answers(
-            np.concatenate([part.logits for part in parts]), np.concatenate([part.probabilities for part in parts])
-        )
+        return Predictions(b"".join(part.labels for part in parts), b"".join(part.probabilities for part in parts))
 
 
 class Session:
@@ -71,8 +82,13 @@ class Session:
     def __init__(self, version: Version, *, provider: str, threads: int) -> None:
         self.manifest: Manifest = version.manifest
         self.image_shape = version.image_shape
+        self.image_bytes = math.prod(version.image_shape)
         self._runtime = _create(version.model, provider, threads)
         self.provider = provider
+        self.answer_constant = ClassifyResponse(
+            model_name=self.manifest.model_name, model_version=self.manifest.version, provider=provider
+        ).SerializeToString()
+        """What every answer says besides, as it stands in a message."""
         self.pace = Pace()
         """How long runs take; knows nothing before `warm_up`."""
         self._check_signature()
@@ -98,11 +114,12 @@ class Session:
                     f"at most {tolerance:.3g} is allowed"
                 )
 
-    def timed_run(self, images: Images) -> tuple[Answers, float]:
-        """What `run` gives, and the seconds that it took."""
+    def predict(self, images: Images) -> tuple[Predictions, float]:
+        """What `run` gives, for callers, and the seconds that the model took."""
         began = time.perf_counter()
-        answers = self.run(images)
-        return answers, time.perf_counter() - began
+        probabilities = self.run(images).probabilities
+        compute_s = time.perf_counter() - began
+        return Predictions(probabilities.argmax(axis=1).astype("<u2").tobytes(), probabilities.tobytes()), compute_s
 
     def warm_up(self, max_image_count: int) -> None:
         """Run every power of two up to `max_image_count`, so that no caller pays for a first time, and time it.
@@ -114,7 +131,7 @@ class Session:
         while image_count <= max_image_count:
             images = np.zeros((image_count, *self.image_shape), np.uint8)
             self.run(images)
-            run_s[image_count] = min(self.timed_run(images)[1] for _ in range(TIMED_RUNS))
+            run_s[image_count] = min(self.predict(images)[1] for _ in range(TIMED_RUNS))
             image_count *= 2
         self.pace = Pace(run_s)
 

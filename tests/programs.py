@@ -26,6 +26,19 @@ class ServerProcess:
     metrics_port: int | None
     log: Path
 
+    def children(self) -> list[int]:
+        """The processes that it started and that still live."""
+        pid = self.process.pid
+        try:
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except FileNotFoundError:
+            return []
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the process and to those that it started."""
+        for pid in (self.process.pid, *self.children()):
+            os.kill(pid, number)
+
     def terminate(self) -> int:
         """Send SIGTERM, wait for the drain and return the exit code."""
         self.process.send_signal(signal.SIGTERM)

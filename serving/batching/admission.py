@@ -1,6 +1,7 @@
 """Whether a call may join the queue: refused at the door is better than late."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from serving.batching.pace import Pace
 from serving.errors import OverloadedError
@@ -19,8 +20,7 @@ class Limits:
     """A bound on waiting: how long the runs would take, at the measured pace."""
 
 
-@dataclass(frozen=True)
-class Backlog:
+class Backlog(NamedTuple):
     """What goes before a call."""
 
     images: int

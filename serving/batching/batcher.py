@@ -27,7 +27,8 @@ class Batcher(Generic[M, T]):
     `run_now` is for what is known to be quick, where that may run in the event loop. A batch has calls of one model
     only, and at most `max_batch_images`. A call stays in one batch unless it has more: `join` then joins its parts.
     A free worker waits for those who are known to come, as `crowd` has learnt, or `max_wait_s` for a batch to fill;
-    without either it never waits.
+    without either it never waits. `is_lone` tells whether nobody knows of another call that is on its way here: if one
+    is, a call takes the next turn of the event loop, together with whoever has come by then.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class Batcher(Generic[M, T]):
         max_wait_s: float,
         concurrent_runs: int,
         crowd: Crowd | None = None,
+        is_lone: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._join = join
+        self._join_answers = join
         self._max_batch_images = max_batch_images
         self._limits = limits
         self._max_wait_s = max_wait_s
@@ -54,6 +56,7 @@ class Batcher(Generic[M, T]):
         self._runner = Runner(run, run_now, observer, clock)
         self._queue = Queue[M, T](max_batch_images)
         self._crowd = crowd
+        self._is_lone = is_lone
         self._last_arrival = 0.0
         self._is_waking = False
         self._stop_waiting = asyncio.Event()
@@ -94,42 +97,50 @@ class Batcher(Generic[M, T]):
     async def _answer_from_queue(
         self, model: M, images: Images, deadline: float | None, arrived: float
     ) -> tuple[T, Timing]:
-        calls = [self._waiting(model, part, deadline, arrived) for part in self._parts(images)]
-        for call in calls:
-            self._queue.join(call)
-        self._wake()
-        if deadline is not None and deadline - arrived <= self._max_wait_s + model.pace.run_s(len(images)):
-            self._stop_waiting.set()  # it cannot wait for a batch to fill
-        try:
-            if len(calls) == 1:
-                return await calls[0].answered
-            return self._joined(arrived, await asyncio.gather(*(call.answered for call in calls)))
-        finally:
-            for call in calls:
+        if len(images) <= self._max_batch_images:
+            call = self._join(model, images, deadline, arrived)
+            try:
+                return await call.answered
+            except BaseException:
                 self._queue.leave(call)  # where a cancelled call may still stand
+                raise
+        most = self._max_batch_images
+        parts = [images[at : at + most] for at in range(0, len(images), most)]
+        calls = [self._join(model, part, deadline, arrived) for part in parts]
+        try:
+            return self._joined(arrived, await asyncio.gather(*(call.answered for call in calls)))
+        except BaseException:
+            for call in calls:
+                self._queue.leave(call)
+            raise
+
+    def _join(self, model: M, images: Images, deadline: float | None, arrived: float) -> Waiting[M, T]:
+        """Stand in the queue."""
+        image_count = len(images)
+        answered = asyncio.get_running_loop().create_future()
+        call = Waiting(model, images, deadline, arrived, answered, model.pace.work_s(image_count))
+        self._queue.join(call)
+        self._wake()
+        if deadline is not None and deadline - arrived <= self._max_wait_s + model.pace.run_s(image_count):
+            self._stop_waiting.set()  # it cannot wait for a batch to fill
+        return call
 
     def _is_alone(self, image_count: int, now: float) -> bool:
         """Whether an interactive call finds an idle server, and nobody else is known to come."""
         is_idle = self._idle_workers > 0 and not self._is_waking and not self._queue.image_count
         is_last = not self._max_wait_s and (self._crowd is None or self._crowd.expected(now) == 1)
-        return is_idle and is_last and is_interactive(image_count)
-
-    def _parts(self, images: Images) -> list[Images]:
-        most = self._max_batch_images
-        return [images] if len(images) <= most else [images[at : at + most] for at in range(0, len(images), most)]
-
-    def _waiting(self, model: M, images: Images, deadline: float | None, arrived: float) -> Waiting[M, T]:
-        answered = asyncio.get_running_loop().create_future()
-        return Waiting(model, images, deadline, arrived, answered, model.pace.work_s(len(images)))
+        return is_idle and is_last and is_interactive(image_count) and self._is_lone()
 
     def _joined(self, arrived: float, parts: Sequence[tuple[T, Timing]]) -> tuple[T, Timing]:
         """The answers of a call that was split; its runs, some of them at the same time, count as one."""
         first = parts[0][1]
         compute_s = self._clock() - arrived - first.queue_s
         timing = Timing(first.queue_s, compute_s, first.batch_images, first.dispatch)
-        return self._join([answers for answers, _ in parts]), timing
+        return self._join_answers([answers for answers, _ in parts]), timing
 
     def _admit(self, model: M, image_count: int, deadline: float | None, now: float) -> None:
+        if deadline is None and not self._queue.image_count:
+            return  # nothing that could refuse it
         images, queue_s = self._queue.before(image_count)
         running_s = 0.0 if self._idle_workers else self._running_s
         before = Backlog(images, queue_s / self._concurrent_runs, running_s / self._concurrent_runs)

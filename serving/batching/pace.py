@@ -27,9 +27,11 @@ class Pace:
         """
         self._image_s = {images.bit_length(): seconds / images for images, seconds in run_s.items()}
         self._batch_s = 0.0
+        self._shared_image_s: float | None = None
 
     def observe(self, image_count: int, duration_s: float) -> None:
         """Learn from a batch that took `duration_s`, whatever it had to wait for in that time."""
+        self._shared_image_s = None
         size, image_s = image_count.bit_length(), duration_s / image_count
         self._image_s[size] = KEEP * self._image_s.get(size, image_s) + (1 - KEEP) * image_s
         self._batch_s = KEEP * self._batch_s + (1 - KEEP) * duration_s
@@ -44,8 +46,11 @@ class Pace:
 
     def work_s(self, image_count: int) -> float:
         """What so many images add to the work that waits; few of them share a run with others."""
-        shared = max(image_count, SHARED_IMAGES)
-        return self.run_s(shared) * image_count / shared
+        if image_count >= SHARED_IMAGES:
+            return self.run_s(image_count)
+        if self._shared_image_s is None:  # worked out once a batch, not once a call
+            self._shared_image_s = self.run_s(SHARED_IMAGES) / SHARED_IMAGES
+        return image_count * self._shared_image_s
 
     def answer_s(self, image_count: int, *, before_s: float) -> float:
         """How long until a call is answered that has `before_s` of work before it.

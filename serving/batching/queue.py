@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from serving.batching.pace import Pace
 from serving.errors import DeadlineError
@@ -34,8 +34,7 @@ M = TypeVar("M", bound=Model)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """Where the time of a call went, in seconds."""
 
     queue_s: float
@@ -102,8 +101,10 @@ class Queue(Generic[M, T]):
 
     def before(self, image_count: int) -> tuple[int, float]:
         """The images that go before a call of so many that comes now, and the seconds that running them takes."""
-        lanes = [self._interactive] if is_interactive(image_count) else [self._interactive, self._bulk]
-        return sum(lane.image_count for lane in lanes), sum(lane.work_s for lane in lanes)
+        first, second = self._interactive, self._bulk
+        if image_count <= INTERACTIVE_IMAGES:
+            return first.image_count, first.work_s
+        return first.image_count + second.image_count, first.work_s + second.work_s
 
     def join(self, call: Waiting[M, T]) -> None:
         """Stand at the end of its lane."""

@@ -53,6 +53,11 @@ class GrpcioTransport:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
 
+    @property
+    def calls_on_their_way(self) -> int:
+        """None: grpcio does not tell of a call before it hands it over (`serving.batching.crowd` has its own way)."""
+        return 0
+
     async def start(self, host: str, port: int) -> int:
         """Listen on `host`, a name or an address of this machine, and return the port; 0 takes a free one.
 
@@ -76,6 +81,14 @@ class GrpcioTransport:
         """What health says, for the server as a whole ("") and for every service."""
         for name in ("", *self._names):
             await self._health.set(name, SERVING if serving else NOT_SERVING)
+
+    async def drain(self) -> None:
+        """Tell callers to go elsewhere, by health: only `stop` sends GOAWAY."""
+        await self.set_serving(False)
+
+    async def exposition(self) -> str:
+        """Nothing: grpcio has no figures."""
+        return ""
 
     async def stop(self, grace_s: float) -> None:
         """Close the port, give calls in flight `grace_s` seconds, then cancel them."""

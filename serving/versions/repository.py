@@ -119,6 +119,8 @@ class Repository:
 
     def session(self, version: int) -> Session:
         """The session that answers calls which name `version`; raises what `find` raises."""
+        if not version and self._loaded is not None:  # the usual call
+            return self._loaded.session
         return self.find(version).session
 
     async def restore(self, current: Current) -> None:

@@ -1,4 +1,4 @@
-"""What Prometheus is told of several workers: each one's own metrics, with a label that says whose they are."""
+"""What Prometheus is told of workers: each one's own metrics, with a label that says whose, if there are several."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -10,8 +10,9 @@ from prometheus_client.registry import Collector
 class WorkersCollector(Collector):
     """Asks for every worker's exposition, by the worker's number, whenever Prometheus asks."""
 
-    def __init__(self, expositions: Callable[[], Mapping[int, str]]) -> None:
+    def __init__(self, expositions: Callable[[], Mapping[int, str]], *, labels: bool) -> None:
         self._expositions = expositions
+        self._labels = labels
 
     def collect(self) -> Iterator[Metric]:
         """Every metric once, with the samples of all workers."""
@@ -19,7 +20,8 @@ class WorkersCollector(Collector):
         for worker, text in sorted(self._expositions().items()):
             for family in text_string_to_metric_families(text):
                 empty = Metric(family.name, family.documentation, family.type)
+                label = {"worker": str(worker)} if self._labels else {}
                 metrics.setdefault(family.name, empty).samples += [
-                    sample._replace(labels={**sample.labels, "worker": str(worker)}) for sample in family.samples
+                    sample._replace(labels={**sample.labels, **label}) for sample in family.samples
                 ]
         yield from metrics.values()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from wsgiref.simple_server import WSGIServer
@@ -19,10 +19,12 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from serving.config import Settings
-from serving.errors import WorkerError
+from serving.errors import ProviderError, WorkerError
 from serving.telemetry.metrics import close_http, serve_http
+from serving.transport.envoy.process import launch_envoy
 from serving.transport.port import ReservedPort
 from serving.workers.gate import Change, Gate, State
+from serving.workers.launch import launch_python
 from serving.workers.link import Link
 from serving.workers.scrape import WorkersCollector
 
@@ -58,6 +60,9 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._are_several = settings.workers > 1
+        self.broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """How the only worker ended, when nobody had told it to: there is no other one to go on meanwhile."""
         self._workers: dict[int, Worker] = {}
         self._listening: set[int] = set()
         self._all_listen = asyncio.get_running_loop().create_future()
@@ -88,12 +93,18 @@ class Supervisor:
         if settings.metrics_port is not None:
             loop = asyncio.get_running_loop()
             self._registry.register(
-                WorkersCollector(lambda: asyncio.run_coroutine_threadsafe(self._scrape(), loop).result())
+                WorkersCollector(
+                    lambda: asyncio.run_coroutine_threadsafe(self._scrape(), loop).result(), labels=self._are_several
+                )
             )
             self._http = serve_http(self._registry, settings.host, settings.metrics_port)
             self.metrics_port = int(self._http.server_port)
         self._tasks = [asyncio.create_task(self._keep(number)) for number in range(settings.workers)]
         try:
+            await asyncio.wait({self._all_listen, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in self._tasks:
+                if task.done():
+                    task.result()  # it ends early by a fault of our own, or with the worker's words in `_all_listen`
             await self._all_listen
         except WorkerError:
             self._kill()
@@ -114,6 +125,8 @@ class Supervisor:
             log.error("%d workers still run after %g s", len(self._workers), limit_s)
             self._kill()
         await self._close()
+        if self.broken.done():
+            raise WorkerError(f"the server ended by itself: {self.broken.result()}")
         if self._killed_count:
             raise WorkerError(f"{self._killed_count} workers were killed before they had drained")
         log.info("stopped")
@@ -135,6 +148,10 @@ class Supervisor:
                 self._draining.set()
                 self._all_listen.set_exception(WorkerError(end))
                 return
+            if not self._are_several:
+                self._draining.set()
+                self.broken.set_result(end)
+                return
             is_young = time.monotonic() - began < YOUNG_S
             pause_s = min(max(MIN_PAUSE_S, 2 * pause_s), MAX_PAUSE_S) if is_young else 0.0
             log.error("worker %d ended: %s; another one starts in %g s", number, end, pause_s)
@@ -145,14 +162,23 @@ class Supervisor:
 
     async def _run(self, number: int) -> str:
         """Run a worker from its start to its end; return how it ended."""
-        try:
-            worker = await _start_process()
-        except OSError as error:
-            return f"it cannot be started: {error}"
+        settings = self._settings.model_copy(update={"port": self.port, "metrics_port": None})
+        with ExitStack() as stack:
+            try:
+                worker = await _start(settings, stack)
+            except (OSError, ProviderError) as error:
+                return f"it cannot be started: {error}"
+            return await self._accompany(number, worker, settings)
+
+    async def _accompany(self, number: int, worker: Worker, settings: Settings) -> str:
+        """Listen to a worker until it has ended."""
         self._workers[number] = worker
         self._gate.enter(number)
-        settings = self._settings.model_copy(update={"port": self.port, "metrics_port": None})
-        worker.link.send(worker=number, settings=settings.model_dump_json(), serves=self._served)
+        worker.link.send(
+            worker=number if self._are_several else None,
+            settings=settings.model_dump_json(exclude_unset=True),
+            serves=self._served,
+        )
         if self._draining.is_set():
             worker.link.send(drain=True)
         async for message in worker.link.messages():
@@ -208,12 +234,18 @@ class Supervisor:
         return {futures[future]: future.result() for future in done}
 
 
-async def _start_process() -> Worker:
+async def _start(settings: Settings, stack: ExitStack) -> Worker:
+    """Start a worker; what it leaves behind goes with `stack`. Raises OSError and ProviderError."""
     ours, theirs = socket.socketpair()
+    stack.callback(ours.close)
     with theirs:
+        link = theirs.fileno()
+        launching = launch_envoy(settings, link) if settings.transport == "envoy" else launch_python(link)
+        launch = stack.enter_context(launching)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "serving.workers.worker", str(theirs.fileno())),
-            pass_fds=[theirs.fileno()],
+            *launch.command,
+            env=launch.environment,
+            pass_fds=[link],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,  # stdout is for the one line of the supervisor
             start_new_session=True,  # a Ctrl-C reaches the supervisor alone

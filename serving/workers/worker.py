@@ -8,7 +8,8 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import uvloop
@@ -16,7 +17,7 @@ import uvloop
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.config import Settings
 from serving.errors import ProviderError
-from serving.server import Server
+from serving.server import MakeTransport, Server
 from serving.telemetry import logs
 from serving.versions.repository import Refusal
 from serving.workers.gate import Change, State
@@ -62,13 +63,18 @@ class SupervisorGate:
 def main(descriptor: int) -> int:
     """Serve until the supervisor says otherwise; 0 after a drain, 1 when it cannot start."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_work(socket.socket(fileno=descriptor)))
+        return runner.run(work(socket.socket(fileno=descriptor)))
 
 
-async def _work(end: socket.socket) -> int:
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+async def work(
+    end: socket.socket,
+    make_transport: MakeTransport | None = None,
+    beside: Callable[[Settings], Coroutine[Any, Any, None]] | None = None,
+) -> int:
+    """Be a worker, whose supervisor is at the other `end`; return the exit code: 0 after a drain, 1 for a bad start.
+
+    `beside` runs as long as the server does.
+    """
     link = await Link.over(end)
     messages = link.messages()
     first = await anext(messages, None)
@@ -76,10 +82,13 @@ async def _work(end: socket.socket) -> int:
         return 0
     settings = Settings.model_validate_json(first["settings"])
     logs.set_up(settings.log_level, settings.log_format, first["worker"])
-    gate = SupervisorGate(link)
+    gate, stop = SupervisorGate(link), asyncio.Event()
+    _stop_by_signal(stop)
     try:
-        server = Server(settings, gate)
-        listening = asyncio.create_task(_listen(messages, link, server, gate, stop))
+        server = Server(settings, gate, make_transport)
+        tasks = [asyncio.create_task(_listen(messages, link, server, gate, stop))]
+        if beside:
+            tasks.append(asyncio.create_task(beside(settings)))
         await server.start(_current(first["serves"]))
     except (ProviderError, OSError) as error:
         link.send(fault=str(error))
@@ -91,8 +100,16 @@ async def _work(end: socket.socket) -> int:
     link.send(listens=True)
     await stop.wait()
     await server.drain()
-    listening.cancel()
+    for task in tasks:
+        task.cancel()
     return 0
+
+
+def _stop_by_signal(stop: asyncio.Event) -> None:
+    """Inside Envoy the signals are Envoy's."""
+    if threading.current_thread() is threading.main_thread():
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
 
 
 def _current(serves: list[Any] | None) -> Current | None:
@@ -124,7 +141,7 @@ async def _listen(
 
 
 async def _answer_scrape(link: Link, server: Server, number: int) -> None:
-    link.send(scrape=number, exposition=await asyncio.to_thread(server.exposition))
+    link.send(scrape=number, exposition=await server.exposition())
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ def _of_peer(name: str, about: str, protocol: Protocol, *options: str) -> Server
     return Server(name, about, protocol, partial(_peer, peer, protocol, *options), peer)
 
 
-OURS = "ours"
+OURS, ENVOY = "ours", "ours-envoy"
 PLAIN = ("plain-asyncio", "plain-threads")
 WITHOUT_TRAILER = Server(
     "ours-without-trailer",
@@ -202,6 +202,7 @@ WITHOUT_TRAILER = Server(
 SERVERS = (
     Server(OURS, "python -m serving serve, with its defaults", DIGITS, _ours),
     Server("ours-2-workers", "the same with --workers 2", DIGITS, partial(_ours, "--workers", "2")),
+    Server(ENVOY, "the same with --transport envoy", DIGITS, partial(_ours, "--transport", "envoy")),
     Server(PLAIN[0], "grpcio's event loop on uvloop, one call at a time", DIGITS, partial(_plain, "asyncio")),
     Server(PLAIN[1], "grpcio's thread pool, four threads", DIGITS, partial(_plain, "threads")),
     _of_peer("mosec", "HTTP/1.1, bytes", pixels("/inference"), "single"),

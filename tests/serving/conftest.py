@@ -1,5 +1,7 @@
 """Repositories with real versions that the pipeline made, and servers over them. Needs neither torch nor onnx."""
 
+import logging
+import re
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,6 +21,7 @@ from serving.pixels import Images
 from serving.server import Server
 from serving.session import CPU, Session
 from serving.versions.manifest import Version, read_version
+from serving.workers.supervisor import Supervisor
 from tests.programs import ROOT, ServerProcess, server_process
 
 VERSIONS = Path(__file__).parent / "versions"
@@ -72,7 +75,7 @@ class Publisher:
 class RunningServer:
     """A server in the event loop of the test, and a client for it."""
 
-    server: Server
+    server: Server | Supervisor
     address: str
     client: AsyncDigitClient
 
@@ -86,14 +89,22 @@ def publisher(tmp_path: Path) -> Publisher:
     return Publisher(tmp_path / "repository")
 
 
+@pytest.fixture(params=["grpcio", "envoy"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """What takes the calls: a test runs once with each, unless docs/transports.md says why it cannot."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def serve(publisher: Publisher) -> Serve:
+def serve(publisher: Publisher, transport: str) -> Serve:
     """Start a server on the publisher's repository, on a free port, with these settings."""
 
     @asynccontextmanager
     async def start(**settings: Any) -> AsyncIterator[RunningServer]:
         quick = {"port": 0, "provider": "cpu", "poll_ms": 20, "drain_linger_s": 0.02, "repository": publisher.root}
-        server = Server(Settings(**{**quick, **settings}))
+        chosen = Settings(**{"transport": transport, **quick, **settings})
+        server: Server | Supervisor = Server(chosen) if chosen.transport == "grpcio" else Supervisor(chosen)
         await server.start()
         address = f"127.0.0.1:{server.port}"
         try:
@@ -106,12 +117,23 @@ def serve(publisher: Publisher) -> Serve:
 
 
 @pytest.fixture
-def served(publisher: Publisher, tmp_path: Path) -> Iterator[ServerProcess]:
+def warned(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+    """Gives what servers have logged at warning or above: in this process, and in those inside Envoy."""
+
+    def logged() -> list[str]:
+        here = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        there = re.findall(r"^\S+ \S+ (?:WARNING|ERROR|CRITICAL) \S+: (.*)$", capfd.readouterr().err, re.MULTILINE)
+        return here + there
+
+    return logged
+
+
+@pytest.fixture
+def served(publisher: Publisher, tmp_path: Path, transport: str) -> Iterator[ServerProcess]:
     """The server program itself, serving version 1."""
     publisher.publish(1)
-    with server_process(
-        publisher.root, tmp_path / "server.log", "--poll-ms", "20", "--drain-linger-s", "0.3"
-    ) as process:
+    options = ("--transport", transport, "--poll-ms", "20", "--drain-linger-s", "0.3")
+    with server_process(publisher.root, tmp_path / "server.log", *options) as process:
         yield process
 
 

@@ -81,10 +81,10 @@ def test_the_client_needs_neither_onnxruntime_nor_torch() -> None:
 
 def test_waiting_for_a_server_that_hangs_ends(served: ServerProcess) -> None:
     """A stopped process answers nothing, and is no reason to wait for ever."""
-    served.process.send_signal(signal.SIGSTOP)
+    served.signal_all(signal.SIGSTOP)
     with DigitClient(served.address) as client, pytest.raises(ServingError):
         client.wait_until_serving(within_s=0.5)
-    served.process.send_signal(signal.SIGCONT)
+    served.signal_all(signal.SIGCONT)
 
 
 def test_a_request_that_no_retry_can_mend_is_an_invalid_one(client: DigitClient) -> None:

@@ -1,7 +1,6 @@
 """What must not be served, seen from outside: a real server goes on, logs one line, counts one, and says why."""
 
 import asyncio
-import logging
 import os
 import re
 import shutil
@@ -112,7 +111,7 @@ async def test_the_old_version_goes_on_and_the_fault_is_told_once(
     publisher: Publisher,
     images: Images,
     sessions: Mapping[int, Session],
-    caplog: pytest.LogCaptureFixture,
+    warned: Callable[[], list[str]],
     fault: str,
 ) -> None:
     """One log line, one count, one try; GetModel says why; the next good version is taken."""
@@ -124,7 +123,7 @@ async def test_the_old_version_goes_on_and_the_fault_is_told_once(
         while not (described := await running.client.model()).refusal:
             await asyncio.sleep(POLL_S)
         await asyncio.sleep(10 * POLL_S)  # a second try would be told by now
-        refused = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        refused = warned()
         samples = await scrape(running)
         answer = await running.client.classify(images[:5])
         mend(publisher)

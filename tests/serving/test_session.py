@@ -10,7 +10,7 @@ import pytest
 
 from serving.errors import ProviderError, VersionRefusedError
 from serving.pixels import Images
-from serving.session import CPU, CUDA, Answers, Session, execution_provider
+from serving.session import CPU, CUDA, Predictions, Session, execution_provider
 from serving.versions.manifest import KnownAnswers, Version
 
 
@@ -112,14 +112,21 @@ def test_warming_up_runs_up_to_the_largest_batch(session: Session) -> None:
     assert 0 < session.pace.run_s(1) < session.pace.run_s(64) < 10
 
 
-def test_answers_are_cut_like_arrays(session: Session, images: Images) -> None:
+def test_predictions_are_the_numbers_of_a_run_in_bytes(session: Session, images: Images) -> None:
+    """Labels of two bytes and probabilities of four, an image after the other."""
+    probabilities = session.run(images[:10]).probabilities
+    predictions, compute_s = session.predict(images[:10])
+    assert np.array_equal(np.frombuffer(predictions.labels, np.uint16), probabilities.argmax(axis=1))
+    assert np.array_equal(np.frombuffer(predictions.probabilities, np.float32), probabilities.ravel())
+    assert compute_s > 0
+
+
+def test_predictions_are_cut_like_arrays(session: Session, images: Images) -> None:
     """The batcher hands each call its own."""
-    answers = session.run(images[:10])
-    part = answers[3:5]
-    assert np.array_equal(part.logits, answers.logits[3:5])
-    whole = Answers.join([answers[:3], part, answers[5:]])
-    assert np.array_equal(whole.probabilities, answers.probabilities)
-    assert np.array_equal(whole.logits, answers.logits)
+    whole, _ = session.predict(images[:10])
+    part = whole[3:5]
+    assert np.array_equal(np.frombuffer(part.labels, np.uint16), np.frombuffer(whole.labels, np.uint16)[3:5])
+    assert Predictions.join([whole[0:3], part, whole[5:10]]) == whole
 
 
 def test_auto_takes_a_provider_that_works() -> None:

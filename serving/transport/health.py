@@ -1,0 +1,62 @@
+"""grpc.health.v1.Health, for a transport that brings no health service of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from google.rpc import code_pb2
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from serving.transport.asgi import AsgiCall, ProtocolError, Stream, Unary
+
+SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+class Health:
+    """What is served, by the full name of a service, "" for the server as a whole."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self._is_closed = False
+        self.methods: dict[str, Unary] = {f"/{SERVICE}/Check": self._check}
+        self.streams: dict[str, Stream] = {f"/{SERVICE}/Watch": self._watch}
+
+    def set(self, name: str, status: int) -> None:
+        """What `name` is from now on, and tell who watches it."""
+        self._statuses[name] = status
+        self._tell()
+
+    def close(self) -> None:
+        """End every watch."""
+        self._is_closed = True
+        self._tell()
+
+    async def _check(self, content: bytes, _call: AsgiCall) -> bytes:
+        name = HealthCheckRequest.FromString(content).service
+        if name not in self._statuses:
+            raise ProtocolError(code_pb2.NOT_FOUND, f"there is no service {name!r}")
+        return _response(self._statuses[name])
+
+    async def _watch(self, requests: AsyncIterator[bytes], _call: AsgiCall) -> AsyncIterator[bytes]:
+        """The status of a service, and each change of it; one that is not there may come."""
+        name = HealthCheckRequest.FromString(await anext(requests)).service
+        async for _ in requests:  # to the end of the request: only then it is asked whether the caller has gone
+            raise ProtocolError(code_pb2.INVALID_ARGUMENT, "came several requests, expected one")
+        told = None
+        while not self._is_closed:
+            changed, status = self._changed, self._statuses.get(name, HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != told:
+                told = status
+                yield _response(status)
+            else:
+                await changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _response(status: int) -> bytes:
+    content: bytes = HealthCheckResponse(status=status).SerializeToString()
+    return content
