@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 SERVING_VENV := .venv-serving
 BIN := $(VENV)/bin
+# googleapis-common-protos brings google/api/annotations.proto beside its Python code.
+GOOGLE = $$($(BIN)/python -c "import google.api.http_pb2 as it; print(it.__file__.removesuffix('/google/api/http_pb2.py'))")
 # The lock names every package, so nothing is left to resolve; pip's own resolver stumbles over extras with hashes.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
@@ -52,10 +54,12 @@ imports: env  ## who may import whom
 	$(BIN)/lint-imports
 
 protos-lint: env
-	$(BIN)/buf lint
+	@mkdir -p .bench
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE) --include_imports -o .bench/protos.binpb $$(find protos -name '*.proto')
+	$(BIN)/buf lint .bench/protos.binpb --config buf.yaml
 
 protos: env  ## generate the code of the protos anew
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. $$(find protos -name '*.proto')
+	$(BIN)/python -m grpc_tools.protoc -I. -I$(GOOGLE) --python_out=. --pyi_out=. $$(find protos -name '*.proto')
 
 bench: env  ## training: ours beside the notebook's loop, and every preset over five seeds
 	$(BIN)/python -m tests.benchmarks.bench_training

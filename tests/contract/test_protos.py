@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.api import http_pb2
 from google.protobuf.descriptor import FileDescriptor
 
 from protos.artifact.v1 import manifest_pb2
@@ -16,7 +17,9 @@ PROTOS = sorted(path.relative_to(ROOT) for path in (ROOT / "protos").rglob("*.pr
 
 def test_the_generated_code_is_that_of_the_protos(tmp_path: Path) -> None:
     """Regenerated with the pinned compiler, not a byte differs: else `make protos` was forgotten."""
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
+    google = str(Path(http_pb2.__file__).parents[2])  # where google/api/annotations.proto lies
+    include = ("-I.", f"-I{google}")
+    command = [sys.executable, "-m", "grpc_tools.protoc", *include, f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
     subprocess.run([*command, *map(str, PROTOS)], cwd=ROOT, check=True)
     generated = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(generated) == 2 * len(PROTOS)

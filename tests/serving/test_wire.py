@@ -166,19 +166,22 @@ def reason_of(error: Any) -> str:
     return str(info.reason)
 
 
-@pytest.fixture(scope="module")
-def wire(tmp_path_factory: pytest.TempPathFactory, sessions: Mapping[int, Session]) -> Iterator[Wire]:
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
+def wire(
+    tmp_path_factory: pytest.TempPathFactory, sessions: Mapping[int, Session], request: pytest.FixtureRequest
+) -> Iterator[Wire]:
     """A server of versions 1 and 2, the current one."""
     folder = tmp_path_factory.mktemp("wire")
     publisher = Publisher(folder / "repository")
     publisher.publish(1)
     publisher.publish(2)
-    options = ("--provider", "cpu", "--versions", "previous", "--drain-linger-s", "0")
+    options = ("--transport", request.param, "--provider", "cpu", "--versions", "previous", "--drain-linger-s", "0")
     with (
         server_process(publisher.root, folder / "log", *options) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        yield Wire(server.process.pid, channel.unary_unary("/digits.v1.DigitService/Classify"), sessions)
+        answers = (server.children() or [server.process.pid])[0]
+        yield Wire(answers, channel.unary_unary("/digits.v1.DigitService/Classify"), sessions)
 
 
 def bombard(wire: Wire, *, count: int, derandomize: bool) -> None:

@@ -47,6 +47,9 @@ _EXPOSED_HEADERS = "grpc-status,grpc-message,grpc-status-details-bin,serving-tim
 _LONG_STREAMS = ("/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
 """They are silent for as long as nothing changes."""
 
+_CALLS = ("/digits.v1.", "/grpc.")
+"""How the paths of calls begin, also of those that come as JSON once they are transcoded: no files are looked for."""
+_FILES = "envoy.filters.http.file_server"
 _STATS = (STATS, "listener.", "listener_manager.workers_started", "server.", "overload.", "sds.")
 _CONTENT_TYPES = {
     "css": "text/css; charset=utf-8",
@@ -64,6 +67,7 @@ _CONTENT_TYPES = {
 def envoy_config(settings: Settings, folder: Path) -> Config:
     """All of it; `folder` is where Envoy and this process meet. Raises OSError where `host` is no address."""
     return {
+        "node": {"id": "digits", "cluster": "digits"},
         "admin": {"address": {"pipe": {"path": str(folder / ADMIN), "mode": 0o600}}},
         "static_resources": {
             "listeners": [_listener(settings, folder)],
@@ -164,19 +168,7 @@ def _filters(settings: Settings) -> Iterable[Config]:
         },
     )
     if settings.static_files:
-        yield _typed(
-            "envoy.filters.http.file_server",
-            "filters.http.file_server.v3.FileServerConfig",
-            {
-                "manager_config": {"thread_pool": {"thread_count": 1}},
-                "path_mappings": [
-                    {"request_path_prefix": "/", "file_path_prefix": str(settings.static_files.resolve())}
-                ],
-                "directory_behaviors": [{"default_file": "index.html"}],
-                "content_types": _CONTENT_TYPES,
-                "default_content_type": "application/octet-stream",
-            },
-        )
+        yield {"name": _FILES, "typed_config": {**_files(settings.static_files), "path_mappings": []}}
     yield _typed(
         "pyvoy",
         "filters.http.dynamic_modules.v3.DynamicModuleFilter",
@@ -192,17 +184,33 @@ def _filters(settings: Settings) -> Iterable[Config]:
     )
 
 
+def _files(folder: Path) -> Config:
+    """What is served from a folder: on its own for the routes that have it, since it takes every path."""
+    return {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.file_server.v3.FileServerConfig",
+        "manager_config": {"thread_pool": {"thread_count": 1}},
+        "path_mappings": [{"request_path_prefix": "/", "file_path_prefix": str(folder.resolve())}],
+        "directory_behaviors": [{"default_file": "index.html"}],
+        "content_types": _CONTENT_TYPES,
+        "default_content_type": "application/octet-stream",
+    }
+
+
 def _virtual_host(settings: Settings) -> Config:
     """No request goes anywhere from here: routes are where the timeouts of single paths and the origins stand."""
     nowhere = {"cluster": NOWHERE}
+    others: Config = {"match": {"prefix": "/"}, "route": nowhere}
     host: Config = {
         "name": "digits",
         "domains": ["*"],
         "routes": [
             *({"match": {"path": path}, "route": {**nowhere, "idle_timeout": "0s"}} for path in _LONG_STREAMS),
-            {"match": {"prefix": "/"}, "route": nowhere},
+            *({"match": {"prefix": prefix}, "route": nowhere} for prefix in _CALLS),
+            others,
         ],
     }
+    if settings.static_files:
+        others["typed_per_filter_config"] = {_FILES: _files(settings.static_files)}
     if settings.cors_origins:
         host["typed_per_filter_config"] = {
             "envoy.filters.http.cors": {

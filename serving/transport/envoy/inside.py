@@ -42,6 +42,7 @@ class Inside:
     def __init__(self) -> None:
         self._transport: EnvoyTransport | None = None
         self._task: asyncio.Task[None] | None = None
+        self._is_ending = False
 
     def __call__(self, scope: Event, receive: Receive, send: Send) -> Awaitable[None]:
         """One request, or the lifespan."""
@@ -54,13 +55,17 @@ class Inside:
         if scope["type"] != "lifespan":
             raise RuntimeError(f"came a scope of type {scope['type']!r}, expected lifespan, then http")
         await receive()
+        if LINK not in os.environ:  # no supervisor started this Envoy: it only validates its configuration
+            await send({"type": "lifespan.startup.complete"})
+            return
         loop = asyncio.get_running_loop()
-        _end_with(loop)
+        self._end_with(loop)
         begun = loop.create_future()
         self._task = asyncio.create_task(self._work(begun))
         await begun
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        self._is_ending = True
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _work(self, begun: "asyncio.Future[None]") -> None:
@@ -84,7 +89,20 @@ class Inside:
         code = await worker.work(link, make_transport, beside=lambda settings: keep_certificates(settings, folder))
         if not begun.done():
             os._exit(code)  # the supervisor knows why; Envoy would explain at length what it could not load
+        self._is_ending = True
         _end()
+
+    def _end_with(self, loop: asyncio.AbstractEventLoop) -> None:
+        """When the loop ends before Envoy does, end Envoy: it would take calls and never answer."""
+
+        def watch() -> None:
+            while loop.is_running():
+                time.sleep(LOOK_S)
+            if not self._is_ending:
+                log.critical("the event loop has ended unexpectedly, and with it this server")
+                os._exit(DIED)
+
+        threading.Thread(target=watch, name="watch the loop", daemon=True).start()
 
 
 def _end() -> None:
@@ -93,19 +111,6 @@ def _end() -> None:
     timer = threading.Timer(END_S, os._exit, [0])
     timer.daemon = True
     timer.start()
-
-
-def _end_with(loop: asyncio.AbstractEventLoop) -> None:
-    """When the loop ends before Envoy does, end Envoy: it would take calls and never answer."""
-
-    def watch() -> None:
-        while loop.is_running():
-            time.sleep(LOOK_S)
-        if not loop.is_closed():
-            log.critical("the event loop has ended unexpectedly, and with it this server")
-            os._exit(DIED)
-
-    threading.Thread(target=watch, name="watch the loop", daemon=True).start()
 
 
 app = Inside()
