@@ -34,6 +34,11 @@ class ServerProcess:
         except FileNotFoundError:
             return []
 
+    @property
+    def answering_pid(self) -> int:
+        """The process that answers calls: its own, or that of the Envoy that it minds."""
+        return (self.children() or [self.process.pid])[0]
+
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to the process and to those that it started."""
         for pid in (self.process.pid, *self.children()):

@@ -79,30 +79,33 @@ async def test_twenty_swaps_under_load_fail_no_call(
 
 
 @pytest.mark.parametrize("versions", ["current", "current,previous"])
-async def test_memory_is_flat_over_a_hundred_swaps(publisher: Publisher, tmp_path: Path, versions: str) -> None:
+async def test_memory_is_flat_over_a_hundred_swaps(
+    publisher: Publisher, tmp_path: Path, transport: str, versions: str
+) -> None:
     """Sessions that are not wanted any more are freed, with one version loaded and with two."""
     publisher.publish(1)
-    options = ("--provider", "cpu", "--poll-ms", "20", "--versions", versions)
+    options = ("--transport", transport, "--provider", "cpu", "--poll-ms", "20", "--versions", versions)
     with server_process(publisher.root, tmp_path / "log", *options) as server:
         async with AsyncDigitClient(server.address) as client:
             for index in range(30):
                 await swap_to(publisher, client, 1 + (index + 1) % 3)
-            before = resident_bytes(server.process.pid)
+            before = resident_bytes(server.answering_pid)
             for index in range(100):
                 await swap_to(publisher, client, 1 + (index + 1) % 3)
-            grown = resident_bytes(server.process.pid) - before
+            grown = resident_bytes(server.answering_pid) - before
     assert grown < 20 * 2**20, f"grew by {grown / 2**20:.1f} MiB"
 
 
 async def test_twenty_drains_under_load_lose_no_call(
-    publisher: Publisher, images: Images, sessions: Mapping[int, Session], tmp_path: Path
+    publisher: Publisher, images: Images, sessions: Mapping[int, Session], tmp_path: Path, transport: str
 ) -> None:
     """Each call of 32 callers ends in an answer, or in the server's own word that it drains."""
     publisher.publish(1)
 
     for round_index in range(20):
         log = tmp_path / f"log-{round_index}"
-        with server_process(publisher.root, log, "--provider", "cpu", "--drain-linger-s", "0.2") as server:
+        options = ("--transport", transport, "--provider", "cpu", "--drain-linger-s", "0.2")
+        with server_process(publisher.root, log, *options) as server:
             answered = asyncio.Event()
             callers = [
                 asyncio.create_task(call_until_refused(server.address, images[index : index + 2], sessions, answered))
@@ -115,15 +118,15 @@ async def test_twenty_drains_under_load_lose_no_call(
 
 
 async def test_a_killed_server_serves_again_within_two_seconds(
-    publisher: Publisher, images: Images, tmp_path: Path
+    publisher: Publisher, images: Images, tmp_path: Path, transport: str
 ) -> None:
     """SIGKILL, start, first answer."""
     publisher.publish(1)
-    with server_process(publisher.root, tmp_path / "first", "--provider", "cpu") as server:
+    with server_process(publisher.root, tmp_path / "first", "--provider", "cpu", "--transport", transport) as server:
         server.process.kill()
         server.process.wait()
     began = time.monotonic()
-    with server_process(publisher.root, tmp_path / "second", "--provider", "cpu") as server:
+    with server_process(publisher.root, tmp_path / "second", "--provider", "cpu", "--transport", transport) as server:
         async with AsyncDigitClient(server.address) as client:
             assert (await client.classify(images[0])).digits.tolist() == [7]
     assert time.monotonic() - began < 2
@@ -190,13 +193,13 @@ async def test_ten_thousand_fuzzed_requests_are_answered_by_the_table(
 
         for content in valid:
             await send(content)
-        before = resident_bytes(served.process.pid)
+        before = resident_bytes(served.answering_pid)
         for _ in range(200):
             await asyncio.gather(*(send(mutate(chance.choice(valid), chance)) for _ in range(50)))
     assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED}, (
         codes
     )
-    assert resident_bytes(served.process.pid) - before < 30 * 2**20
+    assert resident_bytes(served.answering_pid) - before < 30 * 2**20
     async with AsyncDigitClient(served.address) as client:
         assert is_right(await client.classify(images[:9]), images[:9], sessions)
 

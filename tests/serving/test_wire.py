@@ -180,8 +180,7 @@ def wire(
         server_process(publisher.root, folder / "log", *options) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        answers = (server.children() or [server.process.pid])[0]
-        yield Wire(answers, channel.unary_unary("/digits.v1.DigitService/Classify"), sessions)
+        yield Wire(server.answering_pid, channel.unary_unary("/digits.v1.DigitService/Classify"), sessions)
 
 
 def bombard(wire: Wire, *, count: int, derandomize: bool) -> None:
