@@ -6,15 +6,18 @@ Frames are those of RFC 9113, headers those of RFC 7541, each written literally 
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from protos.digits.v1.digits_pb2 import ClassifyRequest
 from serving.client import DigitClient
+from serving.errors import UnavailableError
 from tests.programs import ServerProcess, server_process
 from tests.serving.conftest import Publisher
 
@@ -188,6 +191,26 @@ def resident(server: ServerProcess) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def answer(client: DigitClient, *, tries: int) -> NDArray[np.float32]:
+    """The probabilities for three empty images."""
+    for left in reversed(range(tries)):
+        try:
+            return client.classify(np.zeros((3, 28, 28), np.uint8)).probabilities
+        except UnavailableError:
+            if not left:
+                raise
+            time.sleep(0.05)
+    raise AssertionError
+
+
+def commit(misuse: str, server: ServerProcess) -> None:
+    """Ten times, each on a connection of its own."""
+    for _ in range(10):
+        with calling(server) as caller:
+            MISUSES[misuse](caller)
+            caller.drain(0.05)
+
+
 @pytest.mark.parametrize("misuse", MISUSES)
 def test_whoever_breaks_http2_harms_nobody_else(server: ServerProcess, misuse: str) -> None:
     """The next caller is answered rightly, at once, and the memory is what it was.
@@ -195,19 +218,13 @@ def test_whoever_breaks_http2_harms_nobody_else(server: ServerProcess, misuse: s
     Behind grpcio rapid resets have other callers cancelled too, now and then: they are asked to try again.
     """
     is_grpcio = server.answering_pid == server.process.pid
+    tries = 9 if is_grpcio else 1
     with DigitClient(server.address, timeout_s=5) as client:
-        expected = client.classify(np.zeros((3, 28, 28), np.uint8)).probabilities
-        for _ in range(3):
-            with calling(server) as caller:
-                MISUSES[misuse](caller)
+        expected = answer(client, tries=tries)
+        commit(misuse, server)  # buffers reach their size
         before = resident(server)
-        for _ in range(10):
-            with calling(server) as caller:
-                MISUSES[misuse](caller)
-                caller.drain(0.05 if misuse != "answers_that_nobody_reads" else 0)
-        if is_grpcio:
-            client.wait_until_serving(within_s=5)
-        assert np.array_equal(client.classify(np.zeros((3, 28, 28), np.uint8)).probabilities, expected)
+        commit(misuse, server)
+        assert np.array_equal(answer(client, tries=tries), expected)
     with DigitClient(server.address, timeout_s=5) as another:
-        assert np.array_equal(another.classify(np.zeros((3, 28, 28), np.uint8)).probabilities, expected)
+        assert np.array_equal(answer(another, tries=tries), expected)
     assert resident(server) - before < (GRPCIO_MAY_GROW_BYTES if is_grpcio else MAY_GROW_BYTES)
