@@ -60,11 +60,13 @@ class Tracing:
 
     def trace(self, rpc: Rpc, call: Call) -> Callable[[Status], None]:
         """Begin the span of a call, in its caller's trace if it came with one; ended by what this returns."""
+        came_ns = time.time_ns() - round((time.monotonic() - call.arrived) * 1e9)
         span = self._tracer.start_span(
             f"{rpc.service}/{rpc.name}",
             context=self._traceparent.extract(call.metadata, Context()),
             kind=SpanKind.SERVER,
             attributes={"rpc.system": "grpc", "rpc.service": rpc.service, "rpc.method": rpc.name},
+            start_time=came_ns,
         )
         call.trace_id = format_trace_id(span.get_span_context().trace_id)
 

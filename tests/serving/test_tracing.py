@@ -106,7 +106,7 @@ async def test_every_call_is_a_span(serve: Serve, publisher: Publisher) -> None:
     assert not span.parent_span_id
     parts_us = [told.pop(part) for part in ("queue_us", "batch_us", "compute_us")]
     whole_us = (span.end_time_unix_nano - span.start_time_unix_nano) / 1000
-    assert 0 < sum(parts_us) < whole_us + 1000  # the call arrives a moment before its span begins
+    assert 0 < sum(parts_us) < whole_us + 50  # microseconds are rounded; the clocks of time and of duration differ
     assert told == {
         "rpc.system": "grpc",
         "rpc.service": "digits.v1.DigitService",
