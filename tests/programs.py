@@ -62,6 +62,12 @@ def run_program(*arguments: str | Path, **environment: str) -> "subprocess.Compl
     )
 
 
+def resident_bytes(pid: int) -> int:
+    """The resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 @contextmanager
 def server_process(
     repository: Path, log: Path, *arguments: str, program: str = "serving", **environment: str

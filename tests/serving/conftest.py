@@ -16,10 +16,11 @@ from pipeline.versions.repository import ModelRepository, sha256_of, to_json
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.client import AsyncDigitClient, Classifications
 from serving.config import Settings
+from serving.errors import ProviderError
 from serving.idx import read_images, read_labels
 from serving.pixels import Images
 from serving.server import Server
-from serving.session import CPU, Session
+from serving.session import CPU, CUDA, Session, execution_provider
 from serving.versions.manifest import Version, read_version
 from serving.workers.supervisor import Supervisor
 from tests.programs import ROOT, ServerProcess, server_process
@@ -163,6 +164,14 @@ def images() -> Images:
 def labels() -> Images:
     """Their labels, uint8 (1000,)."""
     return read_labels(MNIST / "t10k-labels-idx1-ubyte.gz")[:1000]
+
+
+def has_cuda() -> bool:
+    """Whether a CUDA device is really there."""
+    try:
+        return execution_provider("cuda") == CUDA
+    except ProviderError:
+        return False
 
 
 def is_right(answer: Classifications, images: Images, sessions: Mapping[int, Session]) -> bool:

@@ -28,7 +28,7 @@ from serving.pixels import Images
 from serving.serve import FOLDER
 from serving.session import Session
 from serving.transport.envoy.process import LINK, environment
-from tests.programs import ServerProcess, run_program, server_process
+from tests.programs import ServerProcess, resident_bytes, run_program, server_process
 from tests.serving.certificates import Authority
 from tests.serving.conftest import Publisher
 
@@ -410,20 +410,14 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_there(start: Start) -> 
     """The process does not grow by it."""
     server = start("--max-message-bytes", "100000", "--max-image-count", "100")
     (child,) = server.children()
-    before = resident(child)
+    before = resident_bytes(child)
     with grpc.insecure_channel(server.address) as channel:
         for _ in range(3):
             with pytest.raises(grpc.RpcError) as caught:
                 call(channel, CLASSIFY)(bytes(50_000_000), timeout=10)
             assert caught.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNKNOWN)
         assert model(channel)
-    assert resident(child) - before < 30 * 2**20
-
-
-def resident(pid: int) -> int:
-    """The memory of a process, in bytes."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    assert resident_bytes(child) - before < 30 * 2**20
 
 
 def test_callers_that_go_away_leave_the_queue(start: Start, images: Images) -> None:

@@ -3,13 +3,11 @@
 Frames are those of RFC 9113, headers those of RFC 7541, each written literally and without an index.
 """
 
-import os
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 from protos.digits.v1.digits_pb2 import ClassifyRequest
 from serving.client import DigitClient
 from serving.errors import UnavailableError
-from tests.programs import ServerProcess, server_process
+from tests.programs import ServerProcess, resident_bytes, server_process
 from tests.serving.conftest import Publisher
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
@@ -185,12 +183,6 @@ def calling(server: ServerProcess) -> Iterator[Caller]:
         caller.close()
 
 
-def resident(server: ServerProcess) -> int:
-    """The memory of the process that answers, in bytes."""
-    pages = int(Path(f"/proc/{server.answering_pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
 def answer(client: DigitClient, *, tries: int) -> NDArray[np.float32]:
     """The probabilities for three empty images."""
     for left in reversed(range(tries)):
@@ -222,9 +214,9 @@ def test_whoever_breaks_http2_harms_nobody_else(server: ServerProcess, misuse: s
     with DigitClient(server.address, timeout_s=5) as client:
         expected = answer(client, tries=tries)
         commit(misuse, server)  # buffers reach their size
-        before = resident(server)
+        before = resident_bytes(server.answering_pid)
         commit(misuse, server)
         assert np.array_equal(answer(client, tries=tries), expected)
     with DigitClient(server.address, timeout_s=5) as another:
         assert np.array_equal(answer(another, tries=tries), expected)
-    assert resident(server) - before < (GRPCIO_MAY_GROW_BYTES if is_grpcio else MAY_GROW_BYTES)
+    assert resident_bytes(server.answering_pid) - before < (GRPCIO_MAY_GROW_BYTES if is_grpcio else MAY_GROW_BYTES)

@@ -12,14 +12,7 @@ from serving.errors import ProviderError, VersionRefusedError
 from serving.pixels import Images
 from serving.session import CPU, CUDA, Predictions, Session, execution_provider
 from serving.versions.manifest import KnownAnswers, Version
-
-
-def has_cuda() -> bool:
-    """Whether a CUDA device is really there."""
-    try:
-        return execution_provider("cuda") == CUDA
-    except ProviderError:
-        return False
+from tests.serving.conftest import has_cuda
 
 
 @pytest.fixture
@@ -140,12 +133,3 @@ def test_cuda_without_a_card_is_an_error_in_one_line() -> None:
     assert CUDA in onnxruntime.get_available_providers() or "gpu" not in onnxruntime.__name__
     with pytest.raises(ProviderError, match=r"^--provider cuda: .*use --provider cpu$"):
         execution_provider("cuda")
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not has_cuda(), reason="needs an NVIDIA card, CUDA 13 and cuDNN 9")
-def test_the_known_answers_come_out_on_cuda(version: Version) -> None:
-    """Every node on CUDA, within the same bound as on the CPU."""
-    session = Session(version, provider=CUDA, threads=1)
-    assert session.provider == CUDA
-    session.check_known_answers(version.known_answers)

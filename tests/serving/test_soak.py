@@ -21,17 +21,11 @@ from serving.errors import DeadlineError, OverloadedError, ServingError
 from serving.pixels import Images
 from serving.session import Predictions, Session
 from serving.telemetry.metrics import Metrics
-from tests.programs import ServerProcess, server_process
+from tests.programs import ServerProcess, resident_bytes, server_process
 from tests.serving.conftest import Publisher, is_right
 from tests.serving.test_drain import CALLERS, call_until_refused
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-def resident_bytes(process_id: int) -> int:
-    """The resident memory of a process."""
-    pages = int(Path(f"/proc/{process_id}/statm").read_text().split()[1])
-    return pages * 4096
 
 
 async def call_on(

@@ -21,10 +21,9 @@ from hypothesis import strategies as st
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse
 from serving.errors import STATUSES, InvalidRequestError, OverloadedError, UnknownVersionError
 from serving.session import Session
-from tests.programs import server_process
+from tests.programs import resident_bytes, server_process
 from tests.serving.conftest import Publisher
 from tests.serving.test_pixels import PICTURE, png
-from tests.serving.test_soak import resident_bytes
 
 IMAGE_BYTES = 28 * 28
 REASONS = {STATUSES[error].code: STATUSES[error].reason for error in (InvalidRequestError, UnknownVersionError)}

@@ -20,9 +20,8 @@ from serving.errors import UnavailableError
 from serving.pixels import Images
 from serving.session import Session
 from tests.programs import ROOT, ServerProcess, run_program, server_process
-from tests.serving.conftest import Publisher, is_right
+from tests.serving.conftest import Publisher, has_cuda, is_right
 from tests.serving.test_drain import CALLERS, call_until_refused
-from tests.serving.test_session import has_cuda
 
 SWAP_S = 0.1
 """Between the first worker's swap and the last one's; a few ms on a machine with nothing else to do."""
