@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from serving import idx
-from serving.client import Classifications, DigitClient, Model
+from serving.client import Classifications, Credentials, DigitClient, Model, tls
 from serving.errors import InvalidRequestError, ServingError
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -52,6 +52,10 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument(
         "--timeout-s", type=_seconds, default=10.0, metavar="S", help="a call's deadline (default: %(default)s)"
     )
+    parser.add_argument("--tls", action="store_true", help="call a server with TLS (said by any of the next three too)")
+    parser.add_argument("--tls-ca", type=Path, metavar="PATH", help="PEM: who vouches for the server")
+    parser.add_argument("--tls-certificate", type=Path, metavar="PATH", help="PEM: yours, if the server asks for it")
+    parser.add_argument("--tls-key", type=Path, metavar="PATH", help="PEM: the key of your certificate")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -59,7 +63,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def run(options: argparse.Namespace) -> int:
     """Classify and print; 0 when every image has its answer, else 1."""
     try:
-        with DigitClient(options.server, timeout_s=options.timeout_s) as client:
+        with DigitClient(options.server, timeout_s=options.timeout_s, credentials=_credentials(options)) as client:
             _classify(client, options)
     except ServingError as error:
         print(f"classify: {options.server}: {error.message}", file=sys.stderr)
@@ -73,6 +77,13 @@ def run(options: argparse.Namespace) -> int:
         print(f"classify: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _credentials(options: argparse.Namespace) -> Credentials | None:
+    ca, certificate, key = options.tls_ca, options.tls_certificate, options.tls_key
+    if (certificate is None) != (key is None):
+        raise ValueError("--tls-certificate and --tls-key: came one of them, expected both or none")
+    return tls(ca, certificate, key) if options.tls or ca or certificate else None
 
 
 def _classify(client: DigitClient, options: argparse.Namespace) -> None:

@@ -5,6 +5,9 @@
     with DigitClient("localhost:50051") as client:
         print(client.classify(images).digits)
 
+    with DigitClient("digits.example:443", credentials=tls(ca=Path("ca.pem"))) as client:
+        ...
+
 Every method raises a `serving.errors.ServingError` with the server's own detail.
 """
 
@@ -12,6 +15,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -32,6 +36,9 @@ _OPTIONS = [
     ("grpc.max_receive_message_length", -1),  # the server is the one that limits
     ("grpc.use_local_subchannel_pool", 1),  # a connection a client: behind a port may be several processes
 ]
+
+Credentials = grpc.ChannelCredentials
+"""Who a client trusts, and who it says that it is."""
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -79,12 +86,27 @@ class Model:
     """Every version that answers calls which name it."""
 
 
-class DigitClient:
-    """A client for one server; safe to share between threads."""
+def tls(ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> Credentials:
+    """What a client needs for a server with TLS, from PEM files.
 
-    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    `ca` holds the certificates of who vouches for the server; None takes those that grpcio brings. `certificate` and
+    `key` are the caller's own, for a server that asks for them. Raises OSError where a file cannot be read.
+    """
+    return grpc.ssl_channel_credentials(
+        *(None if path is None else path.read_bytes() for path in (ca, key, certificate))
+    )
+
+
+class DigitClient:
+    """A client for one server; safe to share between threads. Without `credentials` nothing is encrypted."""
+
+    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S, credentials: Credentials | None = None) -> None:
         self._timeout_s = timeout_s
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._channel = (
+            grpc.secure_channel(address, credentials, options=_OPTIONS)
+            if credentials
+            else grpc.insecure_channel(address, options=_OPTIONS)
+        )
         self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
         self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
 
@@ -142,9 +164,13 @@ class DigitClient:
 class AsyncDigitClient:
     """The same for asyncio; to be used in one event loop."""
 
-    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S, credentials: Credentials | None = None) -> None:
         self._timeout_s = timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
+        self._channel = (
+            grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+            if credentials
+            else grpc.aio.insecure_channel(address, options=_OPTIONS)
+        )
         self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
         self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
 

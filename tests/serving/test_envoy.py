@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse
-from serving.client import DigitClient
+from serving.client import AsyncDigitClient, DigitClient, tls
 from serving.config import Settings
 from serving.errors import ServingError, SettingsError
 from serving.pixels import Images
@@ -30,7 +30,7 @@ from serving.session import Session
 from serving.transport.envoy.process import LINK, environment
 from tests.programs import ServerProcess, resident_bytes, run_program, server_process
 from tests.serving.certificates import Authority
-from tests.serving.conftest import Publisher
+from tests.serving.conftest import MNIST, Publisher
 
 Start = Callable[..., ServerProcess]
 CLASSIFY = "/digits.v1.DigitService/Classify"
@@ -189,12 +189,7 @@ def test_files_are_served_beside_the_calls(start: Start, tmp_path: Path, images:
 
 def secure(address: str, authority: Authority, client: tuple[Path, Path] | None = None) -> grpc.Channel:
     """A channel that trusts the authority, and shows a certificate of the client's."""
-    certificate, key = client or (None, None)
-    credentials = grpc.ssl_channel_credentials(
-        authority.certificate.read_bytes(),
-        key.read_bytes() if key else None,
-        certificate.read_bytes() if certificate else None,
-    )
+    credentials = tls(authority.certificate, *(client or (None, None)))
     return grpc.secure_channel(address.replace("127.0.0.1", "localhost"), credentials)
 
 
@@ -236,6 +231,40 @@ def test_mutual_tls_asks_for_a_certificate_of_the_authority(start: Start, tmp_pa
     for shown in (None, other.issue("caller")):
         with secure(server.address, authority, shown) as channel, pytest.raises(grpc.RpcError):
             model(channel)
+
+
+def test_our_client_and_classify_call_by_tls(start: Start, tmp_path: Path, images: Images) -> None:
+    """With a certificate of their own where the server asks for one; who is not trusted is told in one line."""
+    authority = Authority(tmp_path / "ours")
+    certificate, key = authority.issue("localhost")
+    options = ("--tls-certificate", str(certificate), "--tls-key", str(key), "--host", "localhost")
+    server = start(*options, "--tls-client-ca", str(authority.certificate))
+    mine = authority.issue("caller")
+    with DigitClient(server.address, credentials=tls(authority.certificate, *mine)) as client:
+        assert client.classify(images[0]).digits.tolist() == [7]
+    command = (
+        "serving",
+        "classify",
+        MNIST / "t10k-images-idx3-ubyte.gz",
+        "--server",
+        server.address,
+        "--timeout-s",
+        "2",
+    )
+    trusted = ("--tls-ca", authority.certificate, "--tls-certificate", mine[0], "--tls-key", mine[1])
+    assert len(run_program(*command, *trusted).stdout.splitlines()) == 10_000
+    for refused in ([], ["--tls"], ["--tls-ca", authority.certificate], trusted[:4], ["--tls-ca", tmp_path / "none"]):
+        ended = run_program(*command, *refused)
+        assert (ended.returncode, ended.stderr.count("\n"), ended.stdout) == (1, 1, "")
+
+
+async def test_the_asyncio_client_calls_by_tls(start: Start, tmp_path: Path) -> None:
+    """The same credentials."""
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("localhost")
+    server = start("--tls-certificate", str(certificate), "--tls-key", str(key), "--host", "localhost")
+    async with AsyncDigitClient(server.address, credentials=tls(authority.certificate)) as client:
+        assert (await client.model()).version == 1
 
 
 def serial(address: str, authority: Authority) -> int:
