@@ -11,7 +11,7 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 	--no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo check test lint types imports protos protos-lint test-serving check-slow check-gpu bench bench-serving bench-overload bench-trailer lock clean
+.PHONY: help env demo check test lint types imports protos protos-lint test-serving check-slow check-gpu bench bench-serving bench-memory bench-overload bench-trailer lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ bench: env  ## training: ours beside the notebook's loop, and every preset over 
 
 bench-serving: env  ## the server beside plain ones, mosec, MLServer, LitServe; needs h2load (Debian: nghttp2-client)
 	$(BIN)/python -m tests.benchmarks.bench_serving
+
+bench-memory: env  ## the server's memory under half an hour of mixed load
+	$(BIN)/python -m tests.benchmarks.bench_memory
 
 bench-overload: env  ## the server when three times as much is asked as it can do
 	$(BIN)/python -m tests.benchmarks.bench_overload

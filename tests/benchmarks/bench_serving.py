@@ -20,7 +20,7 @@ from serving.idx import read_images
 from serving.pixels import Images
 from tests.benchmarks import model, table
 from tests.benchmarks.h2load import CONNECTIONS, Load, Measured, Paced, measure, measure_paced
-from tests.benchmarks.servers import MODEL, OURS, PLAIN, SERVERS, PeerError, Running, Server, check, version
+from tests.benchmarks.servers import ENVOY, MODEL, OURS, PLAIN, SERVERS, PeerError, Running, Server, check, version
 from tests.serving.conftest import MNIST
 
 LOADS = (Load(1, 1), Load(64, 1), Load(8, 32), Load(4, 256))
@@ -95,8 +95,8 @@ def print_all(options: argparse.Namespace) -> None:
                 results[name][load] = measured
             alone[load] = model_alone(load, images, rounds=rounds, seconds=seconds)
         print(table.closed_loop(results, alone, loads))
-        if OURS in results:
-            print(f"\n{table.ratios(results, OURS, loads)}")
+        for ours in (name for name in (OURS, ENVOY) if name in results):
+            print(f"\n{table.ratios(results, ours, loads)}")
         if options.open_loop:
             print("measuring the open loop", file=sys.stderr, flush=True)
             print(f"\n{table.open_loop(pace(running, results, images, seconds=rounds * seconds))}")

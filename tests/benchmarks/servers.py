@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,13 +18,16 @@ from tempfile import TemporaryDirectory
 import grpc
 import numpy as np
 
+from protos.digits.v1.digits_pb2 import ClassifyResponse
+from serving.idx import read_images
 from serving.pixels import Images
+from tests.benchmarks import model
 from tests.benchmarks.protocols import DIGITS, V2_GRPC, V2_REST, Protocol, pixels
 from tests.programs import ROOT, server_process
-from tests.serving.conftest import VERSIONS, Publisher
+from tests.serving.conftest import MNIST, VERSIONS, Publisher
 
 MODEL = VERSIONS / "1" / "model.onnx"
-REQUIREMENTS = Path(__file__).parent / "peers"
+PEERS = Path(__file__).parent / "peers"
 START_S = 60.0
 STOP_S = 10.0
 
@@ -81,13 +85,45 @@ def _ours(*arguments: str, program: str = "serving") -> Iterator[Running]:
 
 
 @contextmanager
-def _plain(kind: str) -> Iterator[Running]:
-    command = [sys.executable, "-m", "tests.benchmarks.plain_server", kind, str(MODEL)]
+def _printing_its_port(*command: str) -> Iterator[Running]:
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Running(int(process.stdout.readline() if process.stdout else ""), process.pid)
         finally:
             process.kill()
+
+
+def _plain(kind: str) -> AbstractContextManager[Running]:
+    return _printing_its_port(sys.executable, "-m", "tests.benchmarks.plain_server", kind, str(MODEL))
+
+
+@contextmanager
+def _bare() -> Iterator[Running]:
+    """A C++ server that has an answer ready for 1, 2, 4, ... 1,024 images; raises PeerError when it cannot be built."""
+    program = ROOT / ".bench" / "bare_server"
+    _build(PEERS / "bare_server.cc", program)
+    images = read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:1024]
+    probabilities = model.load(MODEL)(images)
+    with TemporaryDirectory() as folder:
+        for count in (2**power for power in range(11)):
+            some = probabilities[:count]
+            answer = ClassifyResponse(digits=some.argmax(axis=1).tolist(), probabilities=some.ravel().tolist())
+            (Path(folder) / str(len(DIGITS.body(images[:count])))).write_bytes(answer.SerializeToString())
+        with _printing_its_port(str(program), folder) as running:
+            yield running
+
+
+def _build(source: Path, program: Path) -> None:
+    """Compile a C++ server that uses grpc++, unless that was done; raises PeerError."""
+    if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
+        return
+    program.parent.mkdir(exist_ok=True)
+    command = shlex.join(["c++", "-O2", "-std=c++17", str(source), "-o", str(program)])
+    done = subprocess.run(
+        ["sh", "-c", f"{command} $(pkg-config --cflags --libs grpc++)"], capture_output=True, text=True
+    )  # noqa: S607 - any shell
+    if done.returncode:
+        raise PeerError(f"cannot be built (Debian: g++, pkg-config, libgrpc++-dev): {_last_line(done.stderr)}")
 
 
 @contextmanager
@@ -144,7 +180,7 @@ def _interpreter(peer: str) -> Path:
 @cache
 def _install(peer: str, home: Path) -> str | None:
     """Make the environment, anew when its requirements have changed; gives what went wrong, and tries once a peer."""
-    requirements, installed = REQUIREMENTS / f"{peer}.txt", home / "installed"
+    requirements, installed = PEERS / f"{peer}.txt", home / "installed"
     if installed.exists() and installed.read_text() == requirements.read_text():
         return None
     print(f"making the environment of {peer} in {home}", file=sys.stderr, flush=True)
@@ -173,7 +209,7 @@ def _free_port() -> int:
 
 def version(peer: str, package: str) -> str:
     """The version of a package in the peer's requirements."""
-    found = re.search(rf"^{package}==(\S+)", (REQUIREMENTS / f"{peer}.txt").read_text(), re.MULTILINE)
+    found = re.search(rf"^{package}==(\S+)", (PEERS / f"{peer}.txt").read_text(), re.MULTILINE)
     if found is None:
         raise ValueError(f"{peer}.txt pins no {package}, expected a line {package}==VERSION")
     return found[1]
@@ -205,6 +241,7 @@ SERVERS = (
     Server(ENVOY, "the same with --transport envoy", DIGITS, partial(_ours, "--transport", "envoy")),
     Server(PLAIN[0], "grpcio's event loop on uvloop, one call at a time", DIGITS, partial(_plain, "asyncio")),
     Server(PLAIN[1], "grpcio's thread pool, four threads", DIGITS, partial(_plain, "threads")),
+    Server("bare-c++", "a C++ gRPC server that answers prepared bytes, without a model", DIGITS, _bare),
     _of_peer("mosec", "HTTP/1.1, bytes", pixels("/inference"), "single"),
     _of_peer("mosec-batching", "the same, batches of up to 64 calls within 1 ms", pixels("/inference"), "batching"),
     _of_peer("mlserver-rest", "V2 REST, JSON", V2_REST, "rest", "single"),
