@@ -119,9 +119,8 @@ def _build(source: Path, program: Path) -> None:
         return
     program.parent.mkdir(exist_ok=True)
     command = shlex.join(["c++", "-O2", "-std=c++17", str(source), "-o", str(program)])
-    done = subprocess.run(
-        ["sh", "-c", f"{command} $(pkg-config --cflags --libs grpc++)"], capture_output=True, text=True
-    )  # noqa: S607 - any shell
+    command += " $(pkg-config --cflags --libs grpc++)"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)  # noqa: S607 - whichever shell
     if done.returncode:
         raise PeerError(f"cannot be built (Debian: g++, pkg-config, libgrpc++-dev): {_last_line(done.stderr)}")
 
