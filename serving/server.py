@@ -14,11 +14,12 @@ from serving.batching.crowd import Crowd
 from serving.call import Calls, Service, Transport
 from serving.config import Settings
 from serving.digits import DigitService
+from serving.machine import usable_cores
 from serving.pixels import Images, PngDecoder
 from serving.session import CPU, Predictions, Session, execution_provider
 from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
-from serving.transport.spin import Spinner, usable_cores
+from serving.transport.spin import Spinner
 from serving.versions.loaded import Loaded
 from serving.versions.manifest import Version
 from serving.versions.repository import Refusal, Repository, SwapGate

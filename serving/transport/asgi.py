@@ -8,19 +8,22 @@ import asyncio
 import base64
 import binascii
 import gzip
+import json
 import logging
 import re
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote_from_bytes
 
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 
-from serving.call import Call
-from serving.errors import DeadlineError, ServingError, UnsupportedError, internal_error, to_status
+from serving.call import DRAINING_RETRY_S, Call
+from serving.errors import DeadlineError, DrainingError, ServingError, UnsupportedError, internal_error, to_status
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -32,6 +35,9 @@ ENCODINGS = b"identity,gzip"
 
 LOOK_S = 0.01
 """How often the calls in flight are looked at: has a deadline passed, has a caller gone?"""
+
+STREAM_LOOK_S = 0.5
+"""How often those that may be open for ever are."""
 
 COMPRESS_BYTES = 1024
 """A shorter message is not compressed: it would not get smaller by much."""
@@ -61,8 +67,8 @@ class AsgiCall(Call):
 
     came_as_gzip = False
     """Whether the request was compressed: then the response may be."""
-    has_ended = False
-    """Whether it was ended from here: its caller has gone, or its deadline passed."""
+    ended_by: "ServingError | OSError | None" = None
+    """Why it was cancelled from here: OSError when its caller has gone."""
     receive: Receive | None = None
     """Tells whether the caller has gone, once the whole request is there."""
     asked: "asyncio.Future[Event] | None" = None
@@ -98,15 +104,15 @@ class AsgiCall(Call):
 
 Unary = Callable[[bytes, AsgiCall], Awaitable[bytes]]
 """Answers one message with one message; raises ServingError or ProtocolError."""
-Stream = Callable[[AsyncIterator[bytes], AsgiCall], AsyncIterator[bytes]]
+Stream = Callable[[AsyncIterator[bytes], AsgiCall], AsyncGenerator[bytes, None]]
 """Answers messages with messages; raises ServingError or ProtocolError."""
 
 
 class GrpcApp:
     """The ASGI application: methods and streams by their path, "/package.Service/Method".
 
-    A call runs in the task that the ASGI server made for it. The task is cancelled when the deadline has passed or the
-    caller has gone, at most two LOOK_S later: an ASGI server tells of the latter only when asked.
+    A call runs in the task that the ASGI server made for it. The task is cancelled when the deadline has passed, when
+    the caller has gone, or by `cancel`.
     """
 
     def __init__(
@@ -121,29 +127,33 @@ class GrpcApp:
         self._streams = streams
         self._max_message_bytes = max_message_bytes
         self._answered = answered
-        self._in_flight: dict[AsgiCall, asyncio.Task[Any] | None] = {}
-        self._looks = False
+        self._unary_calls = _InFlight(LOOK_S)
+        self._stream_calls = _InFlight(STREAM_LOOK_S)
 
     @property
     def calls_in_flight(self) -> int:
-        """Those that have begun, and not ended."""
-        return len(self._in_flight)
+        """Unary ones that have begun, and not ended."""
+        return len(self._unary_calls)
+
+    def cancel(self, why: ServingError) -> None:
+        """End every call now; callers are told `why`."""
+        self._unary_calls.end_all(why)
+        self._stream_calls.end_all(why)
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request. Nothing is raised: an ASGI server would make an HTTP response of it, not a gRPC one."""
         headers = dict(scope["headers"])
         if scope["method"] != "POST" or not headers.get(b"content-type", b"").startswith(CONTENT_TYPE):
-            await _refuse_http(send)
+            await _refuse_http(scope, self._methods.keys() | self._streams.keys(), send)
             return
         reply = _Reply(send)
+        method = self._methods.get(scope["path"])
+        calls = self._stream_calls if method is None else self._unary_calls
+        call = None
         try:
             call = AsgiCall(scope, headers)
-        except ProtocolError as error:
-            await reply.end(error)
-            return
-        self._watch(call)
-        try:
-            if method := self._methods.get(scope["path"]):
+            calls.add(call)
+            if method:
                 content = _whole_message(event := await receive(), self._max_message_bytes)
                 if content is None:
                     content = await _Messages(receive, headers, self._max_message_bytes).only(event, call)
@@ -151,41 +161,76 @@ class GrpcApp:
                 await reply.only(await method(content, call), call)
             else:
                 await self._stream(scope["path"], _Messages(receive, headers, self._max_message_bytes), call, reply)
-        except asyncio.CancelledError:
-            if not call.has_ended:
+        except BaseException as error:
+            shown = _shown(error, scope["path"], call)
+            if not isinstance(shown, OSError):
+                await reply.end(shown, call.trailers if call else ())
+            if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
-            if call.deadline is not None and time.monotonic() >= call.deadline:
-                await reply.end(DeadlineError("the deadline passed before there was an answer"), call.trailers)
-        except Exception as error:
-            await reply.end(_shown(error, scope["path"], call), call.trailers)
         finally:
-            del self._in_flight[call]
+            if call:
+                calls.remove(call)
             self._answered()
 
     async def _stream(self, path: str, messages: "_Messages", call: AsgiCall, reply: "_Reply") -> None:
         stream = self._streams.get(path)
         if stream is None:
             raise UnsupportedError(f"there is no method {path}; reflection lists those that there are")
-        async for response in stream(messages.all(call), call):
-            await reply.message(response, call)
+        async with aclosing(messages.all(call)) as requests, aclosing(stream(requests, call)) as responses:
+            async for response in responses:
+                await reply.message(response, call)
         await reply.end(None, call.trailers)
 
-    def _watch(self, call: AsgiCall) -> None:
+
+class _InFlight:
+    """Calls that have begun and not ended. Those that nobody waits for any more are ended, at most two `look_s` late.
+
+    An ASGI server tells that a caller has gone only when asked.
+    """
+
+    def __init__(self, look_s: float) -> None:
+        self._look_s = look_s
+        self._tasks: dict[AsgiCall, asyncio.Task[Any] | None] = {}
+        self._looks = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def add(self, call: AsgiCall) -> None:
+        """The call of the running task."""
         if not self._looks:
             self._looks = True
-            asyncio.get_running_loop().call_later(LOOK_S, self._look)
-        self._in_flight[call] = asyncio.current_task()
+            asyncio.get_running_loop().call_later(self._look_s, self._look)
+        self._tasks[call] = asyncio.current_task()
+
+    def remove(self, call: AsgiCall) -> None:
+        """It has ended."""
+        self._tasks.pop(call, None)
+
+    def end_all(self, why: ServingError) -> None:
+        """Cancel them."""
+        for call in self._tasks:
+            self._end(call, why)
 
     def _look(self) -> None:
-        """End the calls that nobody waits for."""
-        now = time.monotonic()
-        for call, task in self._in_flight.items():
-            is_late = call.deadline is not None and now >= call.deadline
-            if is_late or (now - call.arrived > LOOK_S and _has_gone(call)):
-                call.has_ended = task is not None and task.cancel()
-        self._looks = bool(self._in_flight)
-        if self._looks:
-            asyncio.get_running_loop().call_later(LOOK_S, self._look)
+        try:
+            now = time.monotonic()
+            for call in self._tasks:
+                if call.deadline is not None and now >= call.deadline:
+                    self._end(call, DeadlineError("the deadline passed before there was an answer"))
+                elif now - call.arrived > self._look_s and _has_gone(call):
+                    self._end(call, ConnectionResetError("the caller has gone"))
+        except Exception:
+            log.exception("the calls in flight cannot be looked at")
+        finally:
+            self._looks = bool(self._tasks)
+            if self._looks:
+                asyncio.get_running_loop().call_later(self._look_s, self._look)
+
+    def _end(self, call: AsgiCall, why: ServingError | OSError) -> None:
+        task = self._tasks[call]
+        if call.ended_by is None and task is not None and task.cancel():
+            call.ended_by = why
 
 
 def _has_gone(call: AsgiCall) -> bool:
@@ -211,64 +256,74 @@ def _whole_message(event: Event, max_bytes: int) -> bytes | None:
 
 
 class _Messages:
-    """The messages of a request, as they come."""
+    """The messages of a request, as they come: no more than one of them is held, and what came together with it."""
 
     def __init__(self, receive: Receive, headers: Mapping[bytes, bytes], max_message_bytes: int) -> None:
         self._receive = receive
         self._encoding = headers.get(b"grpc-encoding", b"identity")
         self._max_bytes = max_message_bytes
-        self._content = b""
+        self._content = bytearray()
+        self._at = 0
         self._is_complete = False
 
     async def only(self, first: Event, call: AsgiCall) -> bytes:
-        """The message of a request that has one, and begins with `first`; raises ProtocolError."""
+        """The message of a request that has one, and begins with `first`; raises as `all` does."""
         self._take(first)
-        found = [message async for message in self.all(call)]
-        if len(found) != 1:
-            raise ProtocolError(
-                code_pb2.UNIMPLEMENTED, f"came {len(found)} messages, expected one: it is no streaming method"
-            )
-        return found[0]
+        message = await self._next(call)
+        if message is None or await self._next(call) is not None:
+            came = "none" if message is None else "several"
+            raise ProtocolError(code_pb2.UNIMPLEMENTED, f"came {came}, expected one message: it is no streaming method")
+        return message
 
-    async def all(self, call: AsgiCall) -> AsyncIterator[bytes]:
+    async def all(self, call: AsgiCall) -> AsyncGenerator[bytes, None]:
         """Every message; raises ProtocolError, and OSError when the caller goes away in the middle."""
-        while True:
-            while (length := self._next_length()) is not None and len(self._content) >= _PREFIX_BYTES + length:
-                is_compressed, message = self._content[0], self._content[_PREFIX_BYTES : _PREFIX_BYTES + length]
-                self._content = self._content[_PREFIX_BYTES + length :]
-                yield self._decompressed(message, call) if is_compressed else message
+        while (message := await self._next(call)) is not None:
+            yield message
+
+    async def _next(self, call: AsgiCall) -> bytes | None:
+        """The next message; None after the last one."""
+        while (end := self._end_of_message()) is None:
             if self._is_complete:
-                break
+                if rest := len(self._content) - self._at:
+                    raise ProtocolError(
+                        code_pb2.INTERNAL, f"the request ends in the middle of a message, {rest} bytes in"
+                    )
+                call.receive = self._receive
+                return None
             self._take(await self._receive())
-        if self._content:
-            raise ProtocolError(
-                code_pb2.INTERNAL, f"the request ends in the middle of a message, {len(self._content)} bytes in"
-            )
-        call.receive = self._receive
+        is_compressed = self._content[self._at]
+        message = bytes(memoryview(self._content)[self._at + _PREFIX_BYTES : end])
+        self._at = end
+        return self._decompressed(message, call) if is_compressed else message
 
     def _take(self, event: Event) -> None:
         if event["type"] == "http.disconnect":
             raise ConnectionResetError("the caller went away before the request was complete")
+        del self._content[: self._at]
+        self._at = 0
         self._content += event.get("body", b"")
         self._is_complete = not event.get("more_body", False)
 
-    def _next_length(self) -> int | None:
-        """The length that the next message has, as its prefix says, checked before the message is there."""
-        if len(self._content) < _PREFIX_BYTES:
+    def _end_of_message(self) -> int | None:
+        """Where the next message ends; None when it is not whole yet. Its length is checked before it is there."""
+        rest = len(self._content) - self._at
+        if rest < _PREFIX_BYTES:
             return None
-        if self._content[0] > 1:
+        if self._content[self._at] > 1:
             raise ProtocolError(
-                code_pb2.INTERNAL, f"a message begins with {self._content[0]}, expected 0, or 1 if compressed"
+                code_pb2.INTERNAL, f"a message begins with {self._content[self._at]}, expected 0, or 1 if compressed"
             )
-        length = int.from_bytes(self._content[1:_PREFIX_BYTES])
+        length = int.from_bytes(self._content[self._at + 1 : self._at + _PREFIX_BYTES])
         self._check_length(length)
-        return length
+        return self._at + _PREFIX_BYTES + length if rest >= _PREFIX_BYTES + length else None
 
     def _check_length(self, length: int) -> None:
         if length > self._max_bytes:
             raise ProtocolError(code_pb2.RESOURCE_EXHAUSTED, _too_large(length, self._max_bytes))
 
     def _decompressed(self, message: bytes, call: AsgiCall) -> bytes:
+        if self._encoding == b"identity":
+            raise ProtocolError(code_pb2.INTERNAL, "a message is compressed, and grpc-encoding does not say how")
         if self._encoding != b"gzip":
             shown = self._encoding.decode("latin-1")
             raise ProtocolError(code_pb2.UNIMPLEMENTED, f"grpc-encoding: came {shown}, expected identity or gzip")
@@ -285,16 +340,18 @@ class _Messages:
         return content
 
 
-def _shown(error: Exception, path: str, call: AsgiCall) -> ServingError | ProtocolError:
-    """What a caller is told of it; whoever went away is told to nobody."""
-    if isinstance(error, ServingError | ProtocolError):
+def _shown(error: BaseException, path: str, call: AsgiCall | None) -> ServingError | ProtocolError | OSError:
+    """What a caller is told of it; whoever went away, OSError, is told nothing."""
+    if isinstance(error, asyncio.CancelledError):
+        by = call.ended_by if call else None
+        return by or DrainingError("the server stopped before there was an answer", retry_after_s=DRAINING_RETRY_S)
+    if isinstance(error, ServingError | ProtocolError | OSError):
         return error
     if isinstance(error, DecodeError):
         return ProtocolError(code_pb2.INTERNAL, "the request is no message of that method")
-    if isinstance(error, OSError):
-        return ProtocolError(code_pb2.CANCELLED, "the caller went away")
-    log.error("%s failed, request id %s", path, call.request_id, exc_info=error)
-    return internal_error(call.request_id)
+    request_id = call.request_id if call else "none"
+    log.error("%s failed, request id %s", path, request_id, exc_info=error)
+    return internal_error(request_id)
 
 
 class _Reply:
@@ -388,8 +445,13 @@ def _too_large(length: int, limit: int) -> str:
     return f"Received message larger than max ({length} vs. {limit})"  # grpcio's words: clients know them
 
 
-async def _refuse_http(send: Send) -> None:
-    body = b'{"error": "expected POST with content-type application/grpc"}\n'
+async def _refuse_http(scope: Event, paths: AbstractSet[str], send: Send) -> None:
+    """A google.rpc.Status as JSON, as every error is to who does not speak gRPC."""
+    if scope["path"] in paths:
+        http_status, code, message = 415, code_pb2.INVALID_ARGUMENT, "expected POST, content-type application/grpc"
+    else:
+        http_status, code, message = 404, code_pb2.NOT_FOUND, f"there is nothing at {scope['path']}"
+    body = json.dumps({"code": code, "message": message, "details": []}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 415, "headers": headers})
+    await send({"type": "http.response.start", "status": http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

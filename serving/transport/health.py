@@ -1,7 +1,7 @@
 """grpc.health.v1.Health, for a transport that brings no health service of its own."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from google.rpc import code_pb2
 from grpc_health.v1 import health_pb2
@@ -38,9 +38,12 @@ class Health:
             raise ProtocolError(code_pb2.NOT_FOUND, f"there is no service {name!r}")
         return _response(self._statuses[name])
 
-    async def _watch(self, requests: AsyncIterator[bytes], _call: AsgiCall) -> AsyncIterator[bytes]:
+    async def _watch(self, requests: AsyncIterator[bytes], _call: AsgiCall) -> AsyncGenerator[bytes, None]:
         """The status of a service, and each change of it; one that is not there may come."""
-        name = HealthCheckRequest.FromString(await anext(requests)).service
+        request = await anext(requests, None)
+        if request is None:
+            raise ProtocolError(code_pb2.INVALID_ARGUMENT, "came no request, expected one")
+        name = HealthCheckRequest.FromString(request).service
         async for _ in requests:  # to the end of the request: only then it is asked whether the caller has gone
             raise ProtocolError(code_pb2.INVALID_ARGUMENT, "came several requests, expected one")
         told = None

@@ -34,16 +34,8 @@ class ReservedPort:
 
     def _reserve(self, host: str) -> None:
         """Every address that `host` means here; raises OSError when that is none."""
-        fault = None
-        for family, _, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
-            try:
-                self._hold(family, str(address[0]))
-            except OSError as error:
-                if error.errno not in _NOT_HERE:
-                    raise
-                fault = error
-        if fault and not self._sockets:
-            raise fault
+        for family, address in addresses(host):
+            self._hold(family, address)
 
     def _hold(self, family: int, address: str) -> None:
         if not self.number:
@@ -65,6 +57,24 @@ class ReservedPort:
             held.close()
             raise
         self._sockets.append(held)
+
+
+def addresses(host: str) -> list[tuple[int, str]]:
+    """The family and the address of all that `host` means on this machine; raises OSError when that is none."""
+    found, fault = [], OSError(f"{host} has no address")
+    for family, _, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
+        try:
+            with socket.socket(family) as probe:
+                probe.bind((address[0], 0))
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+            fault = error
+        else:
+            found.append((int(family), str(address[0])))
+    if not found:
+        raise fault
+    return found
 
 
 def cannot_listen(address: str) -> OSError:

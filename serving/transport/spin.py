@@ -5,13 +5,8 @@ sends one call after the other that is nearly half the time. A loop that does no
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
-
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
-"""A container's limit, "150000 100000" for one and a half cores, "max ..." for none (Linux, cgroup v2)."""
 
 
 class Spinner:
@@ -37,13 +32,3 @@ class Spinner:
             loop.call_soon(self._turn, loop)
         else:
             self._is_turning = False
-
-
-def usable_cores(cpu_max: Path = CPU_MAX) -> float:
-    """The cores that this process may use, by its affinity and by its container's limit."""
-    cores = float(len(os.sched_getaffinity(0)))
-    try:
-        quota, period = cpu_max.read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else min(cores, int(quota) / int(period))

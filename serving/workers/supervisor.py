@@ -71,6 +71,8 @@ class Supervisor:
         self._gate = Gate(self._swap, self._replace)
         self._served: Change | None = None
         self._killed_count = 0
+        self._bad_ends: list[str] = []
+        """How workers ended that should have drained."""
         self._scrape_count = 0
         self._http: WSGIServer | None = None
         self._registry = CollectorRegistry()
@@ -129,6 +131,8 @@ class Supervisor:
             raise WorkerError(f"the server ended by itself: {self.broken.result()}")
         if self._killed_count:
             raise WorkerError(f"{self._killed_count} workers were killed before they had drained")
+        if self._bad_ends:
+            raise WorkerError(f"a worker did not drain: {self._bad_ends[0]}")
         log.info("stopped")
 
     async def _close(self) -> None:
@@ -187,7 +191,10 @@ class Supervisor:
         await worker.link.close()
         del self._workers[number]
         self._gate.leave(number)
-        return worker.fault or f"process {worker.process.pid} {_how_it_ended(code)}"
+        end = worker.fault or f"process {worker.process.pid} {_how_it_ended(code)}"
+        if code and self._draining.is_set():
+            self._bad_ends.append(end)
+        return end
 
     def _hear(self, number: int, worker: Worker, message: Mapping[str, Any]) -> None:
         match message:

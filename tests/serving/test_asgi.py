@@ -3,14 +3,15 @@
 import asyncio
 import base64
 import gzip
-from collections.abc import AsyncIterator, Mapping
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from google.rpc import code_pb2, status_pb2
 
-from serving.errors import InternalError, InvalidRequestError, ServingError, from_status
+from serving.errors import DrainingError, InternalError, InvalidRequestError, ServingError, from_status
 from serving.transport.asgi import AsgiCall, GrpcApp
 
 MAX_BYTES = 2000
@@ -76,20 +77,27 @@ async def hang(_content: bytes, _call: AsgiCall) -> bytes:
     raise AssertionError
 
 
-async def count(messages: AsyncIterator[bytes], _call: AsgiCall) -> AsyncIterator[bytes]:
+async def cancelled(_content: bytes, _call: AsgiCall) -> bytes:
+    """Wait for what is cancelled meanwhile."""
+    waited_for: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    waited_for.cancel()
+    return await waited_for
+
+
+async def count(messages: AsyncIterator[bytes], _call: AsgiCall) -> AsyncGenerator[bytes, None]:
     """Answer each message with how many bytes it has."""
     async for message in messages:
         yield str(len(message)).encode()
 
 
-async def break_off(messages: AsyncIterator[bytes], _call: AsgiCall) -> AsyncIterator[bytes]:
+async def break_off(messages: AsyncIterator[bytes], _call: AsgiCall) -> AsyncGenerator[bytes, None]:
     """Fail after the first answer."""
     async for message in messages:
         yield message
         raise InvalidRequestError("enough")
 
 
-METHODS = {"/a/echo": echo, "/a/refuse": refuse, "/a/fail": fail, "/a/hang": hang}
+METHODS = {"/a/echo": echo, "/a/refuse": refuse, "/a/fail": fail, "/a/hang": hang, "/a/cancelled": cancelled}
 STREAMS = {"/a/count": count, "/a/break": break_off}
 
 
@@ -167,8 +175,8 @@ async def test_an_unexpected_exception_is_told_by_a_request_id_alone(caplog: pyt
 
 
 WRONG: dict[str, tuple[tuple[bytes, ...], dict[bytes, bytes], int, bytes]] = {
-    "no message": ((b"",), {}, code_pb2.UNIMPLEMENTED, b"came 0 messages"),
-    "two messages": ((frame(b"1") + frame(b"2"),), {}, code_pb2.UNIMPLEMENTED, b"came 2 messages"),
+    "no message": ((b"",), {}, code_pb2.UNIMPLEMENTED, b"came none"),
+    "two messages": ((frame(b"1") + frame(b"2"),), {}, code_pb2.UNIMPLEMENTED, b"came several"),
     "half a prefix": ((b"\0\0",), {}, code_pb2.INTERNAL, b"in the middle"),
     "half a message": ((frame(b"12345")[:-1],), {}, code_pb2.INTERNAL, b"in the middle"),
     "a flag that is none": ((frame(b"1", 7),), {}, code_pb2.INTERNAL, b"begins with 7"),
@@ -185,7 +193,7 @@ WRONG: dict[str, tuple[tuple[bytes, ...], dict[bytes, bytes], int, bytes]] = {
         code_pb2.UNIMPLEMENTED,
         b"grpc-encoding: came br",
     ),
-    "compressed without an encoding": ((frame(b"1", 1),), {}, code_pb2.UNIMPLEMENTED, b"came identity"),
+    "compressed without an encoding": ((frame(b"1", 1),), {}, code_pb2.INTERNAL, b"does not say how"),
     "what is no gzip": ((frame(b"12345", 1),), {b"grpc-encoding": b"gzip"}, code_pb2.INTERNAL, b"no gzip"),
     "gzip that is cut": (
         (frame(gzip.compress(b"12345")[:-9], 1),),
@@ -232,16 +240,66 @@ async def test_an_unknown_method_is_unimplemented() -> None:
 
 
 async def test_what_is_no_grpc_is_told_so_in_http() -> None:
-    """A browser or curl may have come to the wrong place."""
-    response = await call("/a/echo", b"{}", headers={b"content-type": b"application/json"})
-    assert response.http_status == 415
-    assert b"application/grpc" in response.body
+    """A browser or curl may have come to the wrong place: google.rpc.Status as JSON."""
+    for path, http_status, code, words in (
+        ("/a/echo", 415, code_pb2.INVALID_ARGUMENT, "application/grpc"),
+        ("/a/nothing", 404, code_pb2.NOT_FOUND, "nothing at /a/nothing"),
+    ):
+        response = await call(path, b"{}", headers={b"content-type": b"application/json"})
+        told = json.loads(response.body)
+        assert (response.http_status, told["code"], words in told["message"]) == (http_status, code, True)
 
 
 async def test_a_deadline_ends_the_call() -> None:
     """Its caller has given up by itself, and a proxy in between has not."""
     response = await call("/a/hang", frame(b""), headers={b"grpc-timeout": b"50m"})
     assert response.status == code_pb2.DEADLINE_EXCEEDED
+
+
+async def test_a_second_message_is_refused_before_a_third_is_read() -> None:
+    """However many a caller has for a method that takes one, no more than that are held."""
+    left = iter([frame(b"1"), frame(b"2")])
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": next(left), "more_body": True}  # a third one would raise
+
+    events: list[Mapping[str, Any]] = []
+
+    async def send(event: Mapping[str, Any]) -> None:
+        events.append(event)
+
+    scope = {"method": "POST", "path": "/a/echo", "headers": [(b"content-type", b"application/grpc")]}
+    await GrpcApp(METHODS, {}, max_message_bytes=MAX_BYTES)(scope, receive, send)
+    assert dict(events[0]["headers"])[b"grpc-status"] == b"%d" % code_pb2.UNIMPLEMENTED
+
+
+async def test_a_message_may_come_byte_by_byte() -> None:
+    """And with the beginning of the next one."""
+    content = frame(b"12345") + frame(b"") + frame(b"678")
+    response = await call("/a/count", *(content[at : at + 1] for at in range(len(content))))
+    assert response.body == frame(b"5") + frame(b"0") + frame(b"3")
+
+
+async def test_a_call_that_is_cancelled_at_the_end_is_told_so() -> None:
+    """By its own words, whether the server cancels the call or what it waits for."""
+    events: list[Mapping[str, Any]] = []
+    app = GrpcApp(METHODS, STREAMS, max_message_bytes=MAX_BYTES)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": frame(b""), "more_body": False}
+
+    async def send(event: Mapping[str, Any]) -> None:
+        events.append(event)
+
+    scope = {"method": "POST", "path": "/a/hang", "headers": [(b"content-type", b"application/grpc")]}
+    task = asyncio.create_task(app(scope, receive, send))
+    await asyncio.sleep(0.05)
+    assert app.calls_in_flight == 1
+    app.cancel(DrainingError("enough"))
+    await task
+    assert dict(events[0]["headers"])[b"grpc-message"] == b"enough"
+    await app({**scope, "path": "/a/cancelled"}, receive, send)
+    assert dict(events[2]["headers"])[b"grpc-status"] == b"%d" % code_pb2.UNAVAILABLE
 
 
 async def test_a_caller_that_goes_away_ends_the_call() -> None:

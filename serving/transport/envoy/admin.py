@@ -26,8 +26,12 @@ class Admin:
             return False
 
     async def drain(self) -> None:
-        """Tell callers to go elsewhere, with GOAWAY; after its --drain-time-s Envoy takes no new connections."""
+        """Tell callers to go elsewhere, with GOAWAY; new connections are still taken, and told the same."""
         await self._ask("POST", "/drain_listeners?graceful&skip_exit")
+
+    async def end(self) -> None:
+        """Let Envoy end, as a SIGTERM would."""
+        await self._ask("POST", "/quitquitquit")
 
     async def stat(self, name: str) -> int:
         """One figure; 0 where there is none."""

@@ -25,10 +25,10 @@ class CertificateError(OSError):
     """The certificates cannot be used; says which file, and why."""
 
 
-def write_certificates(settings: Settings, folder: Path) -> bytes:
-    """Hand over what the files hold now, and return it all; raises CertificateError and hands over nothing."""
+def write_certificates(settings: Settings, folder: Path) -> None:
+    """Hand over what the files hold now; raises CertificateError and hands over nothing."""
     if settings.tls_certificate is None or settings.tls_key is None:
-        return b""
+        return
     certificate, key = _read(settings.tls_certificate), _read(settings.tls_key)
     authorities = _read(settings.tls_client_ca) if settings.tls_client_ca else b""
     _try(settings)
@@ -36,12 +36,11 @@ def write_certificates(settings: Settings, folder: Path) -> bytes:
     _write(folder / f"{CERTIFICATE}.json", CERTIFICATE, tls)
     if authorities:
         _write(folder / f"{CLIENT_CA}.json", CLIENT_CA, {"validation_context": {"trusted_ca": _inline(authorities)}})
-    return certificate + key + authorities
 
 
 async def keep_certificates(settings: Settings, folder: Path) -> None:
     """Hand them over whenever they change, for ever; what cannot be used is told of once, and what was there stays."""
-    seen, fault = _content(settings), ""
+    seen, fault = None, ""  # they may have changed since Envoy was started with them
     while settings.tls_certificate is not None:
         await asyncio.sleep(LOOK_S)
         content = _content(settings)
@@ -49,13 +48,14 @@ async def keep_certificates(settings: Settings, folder: Path) -> None:
             continue
         try:
             write_certificates(settings, folder)
-        except CertificateError as error:
+        except OSError as error:
             if str(error) != fault:
                 log.error("the certificates that are there now are not used, those before are: %s", error)  # noqa: TRY400
             fault = str(error)  # perhaps only one of two files is there yet: look again
         else:
+            if seen is not None:
+                log.info("new certificates are used now")
             seen, fault = content, ""
-            log.info("new certificates are used now")
 
 
 def _content(settings: Settings) -> list[bytes]:

@@ -5,17 +5,18 @@ The reference is https://www.envoyproxy.io/docs/envoy/v1.39.3/api-v3/api; a name
 
 import base64
 import json
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from google.rpc import error_details_pb2
+from google.rpc import code_pb2, error_details_pb2
 
 from protos.digits.v1 import digits_pb2
 from serving.config import Settings
+from serving.machine import usable_memory_bytes
+from serving.transport.port import addresses
 
 Config = dict[str, Any]
 
@@ -37,8 +38,8 @@ HEADERS_TIMEOUT_S = 10
 KEEPALIVE_S, KEEPALIVE_ANSWER_S = 60, 20
 """A silent HTTP/2 connection is asked for a sign of life."""
 STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES = 2**20, 2**24
-MAX_HEAP_BYTES = 2**30
-"""Envoy's own memory, buffers above all: near it, first the greediest streams and then new calls are refused."""
+HEAP_SHARE = 0.9
+"""Of the memory that there is: near it, first the greediest streams and then new calls are refused."""
 
 _BROWSER_HEADERS = "content-type,x-grpc-web,x-user-agent,grpc-timeout,traceparent"
 _EXPOSED_HEADERS = "grpc-status,grpc-message,grpc-status-details-bin,serving-timing"
@@ -49,6 +50,23 @@ _LONG_STREAMS = ("/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.Serve
 
 _CALLS = ("/digits.v1.", "/grpc.")
 """How the paths of calls begin, also of those that come as JSON once they are transcoded: no files are looked for."""
+_STRANGE_PATHS = {
+    "permissions": [{"url_path": {"path": {"safe_regex": {"regex": ".*(%[89A-Fa-f]|[^ -~]).*"}}}}],
+    "principals": [{"any": True}],
+}
+"""Those that are not ASCII: pyvoy reads a path as UTF-8, and never answers one that is none."""
+_CODES = {
+    400: code_pb2.INVALID_ARGUMENT,
+    403: code_pb2.PERMISSION_DENIED,
+    404: code_pb2.NOT_FOUND,
+    405: code_pb2.UNIMPLEMENTED,
+    408: code_pb2.DEADLINE_EXCEEDED,
+    413: code_pb2.RESOURCE_EXHAUSTED,
+    431: code_pb2.RESOURCE_EXHAUSTED,
+    503: code_pb2.UNAVAILABLE,
+    504: code_pb2.DEADLINE_EXCEEDED,
+}
+"""Of what Envoy refuses by an HTTP status."""
 _FILES = "envoy.filters.http.file_server"
 _STATS = (STATS, "listener.", "listener_manager.workers_started", "server.", "overload.", "sds.")
 _CONTENT_TYPES = {
@@ -107,7 +125,7 @@ def _listener(settings: Settings, folder: Path) -> Config:
 
 def _addresses(host: str, port: int) -> list[Config]:
     """Every address that the name means here."""
-    found = dict.fromkeys(str(address[0]) for *_, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    found = dict.fromkeys(address for _, address in addresses(host))
     return [
         {
             "socket_address": {
@@ -146,6 +164,7 @@ def _http(settings: Settings) -> Config:
         },
         "http_filters": list(_filters(settings)),
         "route_config": {"virtual_hosts": [_virtual_host(settings)]},
+        "local_reply_config": {"mappers": list(_own_words())},
         **({"access_log": [_access_log(settings.access_log)]} if settings.access_log else {}),
     }
 
@@ -170,6 +189,11 @@ def _filters(settings: Settings) -> Iterable[Config]:
     if settings.static_files:
         yield {"name": _FILES, "typed_config": {**_files(settings.static_files), "path_mappings": []}}
     yield _typed(
+        "envoy.filters.http.rbac",
+        "filters.http.rbac.v3.RBAC",
+        {"rules": {"action": "DENY", "policies": {"no path of ours": _STRANGE_PATHS}}},
+    )
+    yield _typed(
         "pyvoy",
         "filters.http.dynamic_modules.v3.DynamicModuleFilter",
         {
@@ -182,6 +206,23 @@ def _filters(settings: Settings) -> Iterable[Config]:
             "terminal_filter": True,
         },
     )
+
+
+def _own_words() -> Iterable[Config]:
+    """What Envoy itself refuses is told as our errors are to who does not speak gRPC: google.rpc.Status in JSON."""
+    is_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    was_json = {"name": "x-envoy-original-path", "present_match": True}
+    is_not_grpc = {**is_grpc, "invert_match": True, "treat_missing_header_as_empty": True}
+    speaks_http = {"or_filter": {"filters": [{"header_filter": {"header": one}} for one in (is_not_grpc, was_json)]}}
+    for http_status, code in _CODES.items():
+        compared = {"op": "EQ", "value": {"default_value": http_status, "runtime_key": "none"}}
+        condition = {"and_filter": {"filters": [{"status_code_filter": {"comparison": compared}}, speaks_http]}}
+        yield {"filter": condition, "body_format_override": _status_as_json(code)}
+    yield {"filter": speaks_http, "body_format_override": _status_as_json(code_pb2.UNKNOWN)}
+
+
+def _status_as_json(code: int) -> Config:
+    return {"json_format": {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": []}}
 
 
 def _files(folder: Path) -> Config:
@@ -206,6 +247,7 @@ def _virtual_host(settings: Settings) -> Config:
         "routes": [
             *({"match": {"path": path}, "route": {**nowhere, "idle_timeout": "0s"}} for path in _LONG_STREAMS),
             *({"match": {"prefix": prefix}, "route": nowhere} for prefix in _CALLS),
+            {"match": {"prefix": "/", "grpc": {}}, "route": nowhere},
             others,
         ],
     }
@@ -216,8 +258,8 @@ def _virtual_host(settings: Settings) -> Config:
             "envoy.filters.http.cors": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
                 "allow_origin_string_match": [
-                    {"prefix": ""} if origin == "*" else {"exact": origin}
-                    for origin in settings.cors_origins.split(",")
+                    {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin}
+                    for origin in map(str.strip, settings.cors_origins.split(","))
                 ],
                 "allow_methods": "GET,POST",
                 "allow_headers": _BROWSER_HEADERS,
@@ -274,14 +316,18 @@ def _access_log(path: Path) -> Config:
 
 
 def _overload_manager(settings: Settings) -> Config:
-    """More connections than allowed are closed at once; near the end of Envoy's memory, new calls are refused."""
+    """More connections than allowed are closed at once; near the end of the memory, new calls are refused.
+
+    What Envoy counts is what the whole process has allocated, models and Python's objects too.
+    """
+    max_heap_bytes = int(HEAP_SHARE * usable_memory_bytes() / settings.workers)
     heap = "envoy.resource_monitors.fixed_heap"
     connections = "envoy.resource_monitors.global_downstream_max_connections"
     return {
         "refresh_interval": _duration(0.25),
         "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
         "resource_monitors": [
-            _typed(heap, "resource_monitors.fixed_heap.v3.FixedHeapConfig", {"max_heap_size_bytes": MAX_HEAP_BYTES}),
+            _typed(heap, "resource_monitors.fixed_heap.v3.FixedHeapConfig", {"max_heap_size_bytes": max_heap_bytes}),
             _typed(
                 connections,
                 "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",

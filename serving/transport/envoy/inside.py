@@ -6,12 +6,13 @@ The server in it is a worker like any other, whose supervisor started this Envoy
 import asyncio
 import logging
 import os
-import signal
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from typing import Any
 
 from serving.call import Calls, Service
 from serving.config import Settings
@@ -25,11 +26,11 @@ from serving.workers import worker
 LOOK_S = 0.5
 """How often a thread looks whether the event loop still runs."""
 
-END_S = 5.0
-"""Envoy may take so long to end when it is told to."""
+END_S = 2.0
+"""Envoy may take so long to end when it is told to: less than the supervisor waits beyond a drain."""
 
 DIED = 70
-"""The exit code when Python ended and Envoy would go on without it (EX_SOFTWARE)."""
+"""The exit code when Python ended and Envoy would go on without it, or the other way round (EX_SOFTWARE)."""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Inside:
             await send({"type": "lifespan.startup.complete"})
             return
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_handle)
         self._end_with(loop)
         begun = loop.create_future()
         self._task = asyncio.create_task(self._work(begun))
@@ -69,8 +71,23 @@ class Inside:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _work(self, begun: "asyncio.Future[None]") -> None:
-        """Be a worker until the supervisor has had enough of it, then end this process."""
+        """Be a worker until the supervisor has had enough of it, then end this process, whatever happens."""
         folder = Path(os.environ[FOLDER])
+        try:
+            code = await self._be_worker(folder, begun)
+            if begun.done() and self._transport:  # Envoy runs: it ends by itself, and writes its log to the end
+                self._is_ending = True
+                _give_up_in(END_S)
+                await self._transport.end()
+        except BaseException:
+            log.critical("the server inside Envoy has failed", exc_info=True)
+            code = DIED
+        shutil.rmtree(folder, ignore_errors=True)  # keys lie there, and the supervisor may be gone
+        if not self._is_ending or code:
+            os._exit(code)
+
+    async def _be_worker(self, folder: Path, begun: "asyncio.Future[None]") -> int:
+        """Be a worker, and return its exit code."""
 
         def make_transport(
             settings: Settings, services: Sequence[Service], calls: Calls, spinner: Spinner
@@ -86,11 +103,7 @@ class Inside:
             return self._transport
 
         link = socket.socket(fileno=int(os.environ[LINK]))
-        code = await worker.work(link, make_transport, beside=lambda settings: keep_certificates(settings, folder))
-        if not begun.done():
-            os._exit(code)  # the supervisor knows why; Envoy would explain at length what it could not load
-        self._is_ending = True
-        _end()
+        return await worker.work(link, make_transport, beside=lambda settings: keep_certificates(settings, folder))
 
     def _end_with(self, loop: asyncio.AbstractEventLoop) -> None:
         """When the loop ends before Envoy does, end Envoy: it would take calls and never answer."""
@@ -105,12 +118,22 @@ class Inside:
         threading.Thread(target=watch, name="watch the loop", daemon=True).start()
 
 
-def _end() -> None:
-    """End Envoy as it ends by itself, so that it writes its log to the end; by force if it does not."""
-    os.kill(os.getpid(), signal.SIGTERM)
-    timer = threading.Timer(END_S, os._exit, [0])
+def _give_up_in(seconds: float) -> None:
+    """End this process by force, unless it has ended by then."""
+
+    def give_up() -> None:
+        log.critical("Envoy has not ended within %g s of being told to", seconds)
+        os._exit(DIED)
+
+    timer = threading.Timer(seconds, give_up)
     timer.daemon = True
     timer.start()
+
+
+def _handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what went wrong in the loop, but not that pyvoy answers a `receive()` whose call was cancelled meanwhile."""
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
 
 
 app = Inside()

