@@ -90,7 +90,10 @@ def publisher(tmp_path: Path) -> Publisher:
     return Publisher(tmp_path / "repository")
 
 
-@pytest.fixture(params=["grpcio", "envoy"])
+TRANSPORTS = ("grpcio", "envoy")
+
+
+@pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
     """What takes the calls: a test runs once with each, unless docs/transports.md says why it cannot."""
     name: str = request.param

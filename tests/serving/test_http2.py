@@ -3,11 +3,13 @@
 Frames are those of RFC 9113, headers those of RFC 7541, each written literally and without an index.
 """
 
+import signal
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ from protos.digits.v1.digits_pb2 import ClassifyRequest
 from serving.client import DigitClient
 from serving.errors import UnavailableError
 from tests.programs import ServerProcess, resident_bytes, server_process
-from tests.serving.conftest import Publisher
+from tests.serving.conftest import TRANSPORTS, Publisher
 
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 8, 9
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, END_HEADERS, PADDED = 1, 4, 8
 MAY_GROW_BYTES = 30 * 2**20
 GRPCIO_MAY_GROW_BYTES = 150 * 2**20
@@ -79,12 +81,14 @@ class Caller:
             return False
         return True
 
-    def drain(self, within_s: float = 0.2) -> None:
-        """Read what there is."""
-        self._socket.settimeout(within_s)
+    def read(self, silence_s: float = 0.2) -> bytes:
+        """What comes until nothing more does for so long, or until the server hangs up."""
+        self._socket.settimeout(silence_s)
+        content = b""
         with suppress(OSError):
-            while self._socket.recv(2**16):
-                pass
+            while chunk := self._socket.recv(2**16):
+                content += chunk
+        return content
 
     def close(self) -> None:
         """Hang up."""
@@ -161,7 +165,7 @@ MISUSES: dict[str, Callable[[Caller], None]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["grpcio", "envoy"])
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """One server for all of it."""
     folder = tmp_path_factory.mktemp("http2")
@@ -200,7 +204,7 @@ def commit(misuse: str, server: ServerProcess) -> None:
     for _ in range(10):
         with calling(server) as caller:
             MISUSES[misuse](caller)
-            caller.drain(0.05)
+            caller.read(0.05)
 
 
 @pytest.mark.parametrize("misuse", MISUSES)
@@ -220,3 +224,26 @@ def test_whoever_breaks_http2_harms_nobody_else(server: ServerProcess, misuse: s
     with DigitClient(server.address, timeout_s=5) as another:
         assert np.array_equal(answer(another, tries=tries), expected)
     assert resident_bytes(server.answering_pid) - before < (GRPCIO_MAY_GROW_BYTES if is_grpcio else MAY_GROW_BYTES)
+
+
+def kinds(content: bytes) -> set[int]:
+    """Of the frames."""
+    found = set()
+    while content:
+        found.add(content[3])
+        content = content[9 + int.from_bytes(content[:3], "big") :]
+    return found
+
+
+def test_a_drain_is_told_by_goaway(publisher: Publisher, tmp_path: Path, transport: str) -> None:
+    """With the next answer, or at the end: callers connect elsewhere."""
+    publisher.publish(1)
+    options = ("--transport", transport, "--provider", "cpu", "--drain-linger-s", "0.5")
+    with server_process(publisher.root, tmp_path / "log", *options) as server, calling(server) as caller:
+        caller.send(frame(HEADERS, END_HEADERS, 1, CALL) + frame(DATA, END_STREAM, 1, BODY))
+        assert GOAWAY not in kinds(caller.read())
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        caller.send(frame(HEADERS, END_HEADERS, 3, CALL) + frame(DATA, END_STREAM, 3, BODY))
+        assert GOAWAY in kinds(caller.read(silence_s=2))
+        assert server.process.wait(10) == 0

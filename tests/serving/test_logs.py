@@ -19,7 +19,7 @@ from serving.telemetry.logs import JsonFormatter
 from tests.programs import run_program, server_process
 from tests.serving.conftest import Publisher
 
-SECRET = b"sEcR"
+SECRET = b"xQzJ"
 """A request's content that can be told from all else; four letters, so that it may name a part of a PNG file."""
 
 
@@ -78,18 +78,18 @@ def log_lines(log: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in log.splitlines()]
 
 
-def test_every_line_of_a_server_is_json(publisher: Publisher, tmp_path: Path) -> None:
+def test_every_line_of_a_server_is_json(publisher: Publisher, tmp_path: Path, transport: str) -> None:
     """From start to drain, at debug, grpcio's and asyncio's own lines too."""
     publisher.publish(1)
     log = tmp_path / "log"
-    with server_process(publisher.root, log, "--log-format", "json", "--log-level", "debug") as server:
+    options = ("--log-format", "json", "--log-level", "debug", "--transport", transport)
+    with server_process(publisher.root, log, *options) as server:
         with DigitClient(server.address) as client:
             client.model()
         assert server.terminate() == 0
     lines = log_lines(log.read_text())
-    assert {"serving.server", "serving.versions.repository", "grpc._cython.cygrpc"} <= {
-        line["logger"] for line in lines
-    }
+    of_the_transport = "grpc._cython.cygrpc" if transport == "grpcio" else "envoy.main"
+    assert {"serving.server", "serving.versions.repository", of_the_transport} <= {line["logger"] for line in lines}
     assert lines[-1]["message"] == "stopped"
     assert all(datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0) for line in lines)
 
@@ -126,11 +126,11 @@ def secret_png() -> bytes:
     return file.getvalue()
 
 
-def test_nothing_of_a_request_is_logged(publisher: Publisher, tmp_path: Path) -> None:
+def test_nothing_of_a_request_is_logged(publisher: Publisher, tmp_path: Path, transport: str) -> None:
     """Pixels, PNG files, broken files and bytes that are no message: not at debug, not by any library."""
     publisher.publish(1)
     log = tmp_path / "log"
-    with server_process(publisher.root, log, "--log-level", "debug") as server:
+    with server_process(publisher.root, log, "--log-level", "debug", "--transport", transport) as server:
         pixels = np.frombuffer(SECRET * 28 * 7, np.uint8).reshape(1, 28, 28)
         with DigitClient(server.address) as client:
             client.classify(pixels)

@@ -20,7 +20,7 @@ from serving.errors import UnavailableError
 from serving.pixels import Images
 from serving.session import Session
 from tests.programs import ROOT, ServerProcess, run_program, server_process
-from tests.serving.conftest import Publisher, has_cuda, is_right
+from tests.serving.conftest import TRANSPORTS, Publisher, has_cuda, is_right
 from tests.serving.test_drain import CALLERS, call_until_refused
 
 SWAP_S = 0.1
@@ -74,10 +74,10 @@ def two_workers(publisher: Publisher, log: Path, *arguments: str) -> Iterator[Se
 
 
 @pytest.fixture
-def workers(publisher: Publisher, tmp_path: Path) -> Iterator[ServerProcess]:
+def workers(publisher: Publisher, tmp_path: Path, transport: str) -> Iterator[ServerProcess]:
     """Two workers that serve version 1, for a test that ends them."""
     publisher.publish(1)
-    with two_workers(publisher, tmp_path / "log", "--poll-ms", "20") as server:
+    with two_workers(publisher, tmp_path / "log", "--poll-ms", "20", "--transport", transport) as server:
         yield server
 
 
@@ -90,10 +90,11 @@ def shared_publisher(tmp_path_factory: pytest.TempPathFactory) -> Publisher:
     return publisher
 
 
-@pytest.fixture(scope="module")
-def shared(shared_publisher: Publisher) -> Iterator[ServerProcess]:
+@pytest.fixture(scope="module", params=TRANSPORTS)
+def shared(shared_publisher: Publisher, request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
     """Two workers that serve them, for all tests that leave them alive; they look at CURRENT twice a second."""
-    with two_workers(shared_publisher, shared_publisher.root.parent / "log", "--poll-ms", "500") as server:
+    log = shared_publisher.root.parent / f"log-{request.param}"
+    with two_workers(shared_publisher, log, "--poll-ms", "500", "--transport", request.param) as server:
         yield server
 
 
