@@ -1,6 +1,6 @@
 """Writes a trained classifier as one ONNX file, the same bytes for the same weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,10 @@ def _pool_by_convolution(graph: onnx.GraphProto) -> None:
     """
     shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
     for place, node in enumerate(graph.node):
-        if node.op_type != "AveragePool" or any(_attribute(node, "pads")):
+        told = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type != "AveragePool" or not _is_plain(told):
             continue
-        count, kernel = shapes[node.input[0]][1].dim_value, _attribute(node, "kernel_shape")
+        count, kernel = shapes[node.input[0]][1].dim_value, told["kernel_shape"]
         weight = np.full((count, 1, *kernel), 1 / np.prod(kernel), np.float32)
         graph.initializer.append(onnx.numpy_helper.from_array(weight, f"{node.output[0]}.weight"))
         pooling = onnx.helper.make_node(
@@ -66,13 +67,15 @@ def _pool_by_convolution(graph: onnx.GraphProto) -> None:
             node.name,
             group=count,
             kernel_shape=kernel,
-            strides=_attribute(node, "strides"),
+            strides=told["strides"],
         )
         graph.node[place].CopyFrom(pooling)
 
 
-def _attribute(node: onnx.NodeProto, name: str) -> list[int]:
-    return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [])
+def _is_plain(pooling: Mapping[str, Any]) -> bool:
+    """Whether every window is whole: no padding, no rounding up, no gaps."""
+    odd = (any(pooling.get("pads", ())), pooling.get("ceil_mode"), pooling.get("auto_pad", b"NOTSET") != b"NOTSET")
+    return "strides" in pooling and not any(odd) and set(pooling.get("dilations", [1])) == {1}
 
 
 def _strip(graph: onnx.GraphProto) -> None:

@@ -102,7 +102,7 @@ class Queue(Generic[M, T]):
     def before(self, image_count: int) -> tuple[int, float]:
         """The images that go before a call of so many that comes now, and the seconds that running them takes."""
         first, second = self._interactive, self._bulk
-        if image_count <= INTERACTIVE_IMAGES:
+        if is_interactive(image_count):
             return first.image_count, first.work_s
         return first.image_count + second.image_count, first.work_s + second.work_s
 

@@ -19,7 +19,7 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from serving.config import Settings
-from serving.errors import ProviderError, WorkerError
+from serving.errors import WorkerError
 from serving.telemetry.metrics import close_http, serve_http
 from serving.transport.envoy.process import launch_envoy
 from serving.transport.port import ReservedPort
@@ -170,7 +170,7 @@ class Supervisor:
         with ExitStack() as stack:
             try:
                 worker = await _start(settings, stack)
-            except (OSError, ProviderError) as error:
+            except (OSError, WorkerError) as error:
                 return f"it cannot be started: {error}"
             return await self._accompany(number, worker, settings)
 
@@ -242,7 +242,7 @@ class Supervisor:
 
 
 async def _start(settings: Settings, stack: ExitStack) -> Worker:
-    """Start a worker; what it leaves behind goes with `stack`. Raises OSError and ProviderError."""
+    """Start a worker; what it leaves behind goes with `stack`. Raises OSError and WorkerError."""
     ours, theirs = socket.socketpair()
     stack.callback(ours.close)
     with theirs:

@@ -88,13 +88,17 @@ def are_right(response: ClassifyResponse, images: Images, sessions: Mapping[int,
     return np.array_equal(np.array(response.probabilities, np.float32), sessions[1].run(images).probabilities.ravel())
 
 
-async def test_it_gets_the_same_bits(connect: Connect, images: Images, sessions: Mapping[int, Session]) -> None:
-    """From one image to as many as a call may have: the larger messages come compressed, both ways."""
+async def test_it_gets_the_same_bits(
+    connect: Connect, images: Images, sessions: Mapping[int, Session], transport: str
+) -> None:
+    """From one image to as many as a call may have; Envoy's answers come compressed, as the requests do."""
     async with connect() as client:
         for count in (1, 40, 1000):
             with ResponseMetadata() as told:
                 response = await classify(client, images[:count])
             assert are_right(response, images[:count], sessions)
+            if transport == "envoy" and count > 1:
+                assert dict(told.headers.allitems())["grpc-encoding"] == "gzip"
             assert "compute_us=" in dict(told.trailers.allitems())[TIMING]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from serving.config import Settings
-from serving.errors import ProviderError
+from serving.errors import WorkerError
 from serving.transport.envoy import begin
 from serving.transport.envoy.certificates import write_certificates
 from serving.transport.envoy.config import envoy_config
@@ -32,8 +32,10 @@ LOG_FORMATS = {
 def launch_envoy(settings: Settings, link: int) -> Iterator[Launch]:
     """How to start an Envoy whose Python finds the supervisor at descriptor `link`; its folder goes with the context.
 
-    Raises OSError where the host, or a certificate, is none.
+    Raises OSError where the host, or a certificate, is none, WorkerError where there is no Envoy for this machine.
     """
+    if sys.platform != "linux":
+        raise WorkerError("--transport envoy: Envoy comes for Linux only; use --transport grpcio")
     with TemporaryDirectory(prefix="serving-envoy-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         write_certificates(settings, folder)
@@ -61,13 +63,13 @@ def command(settings: Settings, folder: Path) -> list[str]:
 def environment(folder: Path, link: int) -> dict[str, str]:
     """What makes the Python inside Envoy this one: its packages, and its library, which pyvoy expects to be there.
 
-    Raises ProviderError where this Python has no library.
+    Raises WorkerError where this Python has no library.
     """
-    from find_libpython import find_libpython
+    from find_libpython import find_libpython  # here, since it is Linux's alone
 
     library = find_libpython()
     if library is None:
-        raise ProviderError(
+        raise WorkerError(
             f"{sys.executable} has no shared library, which Envoy would load: install it (Debian: libpython3-dev), or "
             "serve with --transport grpcio"
         )
