@@ -74,7 +74,7 @@ def pace(
     """An open loop at shares of the capacity just measured: on ours, and on the better plain server."""
     capacities = {server: table.rate(results[server.name][CAPACITY]) for server in running}
     plain = sorted((server for server in running if server.name in PLAIN), key=capacities.__getitem__)
-    for server in [*(server for server in running if server.name == OURS), *plain[-1:]]:
+    for server in [*(server for server in running if server.name in (OURS, ENVOY)), *plain[-1:]]:
         for share in SHARES:
             rate = share * capacities[server]
             one = measure_paced(running[server].port, server.protocol, images[:1], calls_per_s=rate, duration_s=seconds)
