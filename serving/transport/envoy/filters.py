@@ -1,0 +1,112 @@
+"""The filters that a request passes on its way to our application, in their order."""
+
+import base64
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.rpc import error_details_pb2
+
+from protos.digits.v1 import digits_pb2
+from serving.config import Settings
+from serving.transport.envoy.parts import Config, typed
+
+APP = "serving.transport.envoy.inside:app"
+"""What Envoy's Python runs."""
+
+FILES = "envoy.filters.http.file_server"
+
+_CONTENT_TYPES = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "ico": "image/x-icon",
+    "js": "text/javascript; charset=utf-8",
+    "json": "application/json",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+    "woff2": "font/woff2",
+}
+
+_STRANGE_PATHS = {
+    "permissions": [{"url_path": {"path": {"safe_regex": {"regex": ".*(%[89A-Fa-f]|[^ -~]).*"}}}}],
+    "principals": [{"any": True}],
+}
+"""Those that are not ASCII: pyvoy reads a path as UTF-8, and never answers one that is none."""
+
+
+def filters(settings: Settings) -> Iterable[Config]:
+    """What a request passes, in this order; the last one is our application."""
+    if settings.cors_origins:
+        yield typed("envoy.filters.http.cors", "filters.http.cors.v3.Cors", {})
+    yield typed("envoy.filters.http.grpc_web", "filters.http.grpc_web.v3.GrpcWeb", {})
+    yield typed(
+        "envoy.filters.http.grpc_json_transcoder",
+        "filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
+        {
+            "proto_descriptor_bin": base64.b64encode(_descriptors()).decode(),
+            "services": [digits_pb2.DESCRIPTOR.services_by_name["DigitService"].full_name],
+            "convert_grpc_status": True,
+            "print_options": {"always_print_primitive_fields": True, "preserve_proto_field_names": True},
+            "max_request_body_size": settings.max_message_bytes,
+            "max_response_body_size": settings.max_message_bytes,
+        },
+    )
+    if settings.static_files:
+        yield {"name": FILES, "typed_config": {**files(settings.static_files), "path_mappings": []}}
+    yield typed(
+        "envoy.filters.http.rbac",
+        "filters.http.rbac.v3.RBAC",
+        {"rules": {"action": "DENY", "policies": {"no path of ours": _STRANGE_PATHS}}},
+    )
+    yield typed(
+        "pyvoy",
+        "filters.http.dynamic_modules.v3.DynamicModuleFilter",
+        {
+            "dynamic_module_config": {"module": {"local": {"filename": str(_module())}}},
+            "filter_name": "pyvoy",
+            "filter_config": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": json.dumps({"app": APP, "interface": "asgi", "lifespan": True}),
+            },
+            "terminal_filter": True,
+        },
+    )
+
+
+def files(folder: Path) -> Config:
+    """What is served from a folder: on its own for the routes that have it, since it takes every path."""
+    return {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.file_server.v3.FileServerConfig",
+        "manager_config": {"thread_pool": {"thread_count": 1}},
+        "path_mappings": [{"request_path_prefix": "/", "file_path_prefix": str(folder.resolve())}],
+        "directory_behaviors": [{"default_file": "index.html"}],
+        "content_types": _CONTENT_TYPES,
+        "default_content_type": "application/octet-stream",
+    }
+
+
+def _descriptors() -> bytes:
+    """The protos of the service, and of the details of its errors, with all that they import: FileDescriptorSet."""
+    files: dict[str, FileDescriptor] = {}
+
+    def add(file: FileDescriptor) -> None:
+        for imported in file.dependencies:
+            add(imported)
+        files.setdefault(file.name, file)
+
+    add(digits_pb2.DESCRIPTOR)
+    add(error_details_pb2.DESCRIPTOR)
+    found = FileDescriptorSet()
+    for file in files.values():
+        file.CopyToProto(found.file.add())
+    return found.SerializeToString()
+
+
+def _module() -> Path:
+    """The library of pyvoy that Envoy loads."""
+    import pyvoy  # here, since it is Linux's alone
+
+    return Path(pyvoy.__file__).parent / "_pyvoy.abi3.so"

@@ -1,0 +1,85 @@
+"""Which paths there are, who may call them from a page, and how Envoy says that it refuses a request itself."""
+
+from collections.abc import Iterable
+
+from google.rpc import code_pb2
+
+from serving.config import Settings
+from serving.transport.envoy.filters import FILES, files
+from serving.transport.envoy.parts import Config
+
+NOWHERE = "nowhere"
+"""The cluster that routes name: our application answers before any request gets there."""
+
+_CALLS = ("/digits.v1.", "/grpc.")
+"""How the paths of calls begin, also of those that come as JSON once they are transcoded: no files are looked for."""
+
+_LONG_STREAMS = ("/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+"""They are silent for as long as nothing changes."""
+
+_BROWSER_HEADERS = "content-type,x-grpc-web,x-user-agent,grpc-timeout,traceparent"
+_EXPOSED_HEADERS = "grpc-status,grpc-message,grpc-status-details-bin,serving-timing"
+"""What a page of another origin may send, and may read."""
+
+_CODES = {
+    400: code_pb2.INVALID_ARGUMENT,
+    403: code_pb2.PERMISSION_DENIED,
+    404: code_pb2.NOT_FOUND,
+    405: code_pb2.UNIMPLEMENTED,
+    408: code_pb2.DEADLINE_EXCEEDED,
+    413: code_pb2.RESOURCE_EXHAUSTED,
+    431: code_pb2.RESOURCE_EXHAUSTED,
+    503: code_pb2.UNAVAILABLE,
+    504: code_pb2.DEADLINE_EXCEEDED,
+}
+"""Of what Envoy refuses by an HTTP status."""
+
+
+def virtual_host(settings: Settings) -> Config:
+    """No request goes anywhere from here: routes are where the timeouts of single paths and the origins stand."""
+    nowhere = {"cluster": NOWHERE}
+    others: Config = {"match": {"prefix": "/"}, "route": nowhere}
+    host: Config = {
+        "name": "digits",
+        "domains": ["*"],
+        "routes": [
+            *({"match": {"path": path}, "route": {**nowhere, "idle_timeout": "0s"}} for path in _LONG_STREAMS),
+            *({"match": {"prefix": prefix}, "route": nowhere} for prefix in _CALLS),
+            {"match": {"prefix": "/", "grpc": {}}, "route": nowhere},
+            others,
+        ],
+    }
+    if settings.static_files:
+        others["typed_per_filter_config"] = {FILES: files(settings.static_files)}
+    if settings.cors_origins:
+        host["typed_per_filter_config"] = {
+            "envoy.filters.http.cors": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+                "allow_origin_string_match": [
+                    {"safe_regex": {"regex": ".*"}} if origin == "*" else {"exact": origin}
+                    for origin in map(str.strip, settings.cors_origins.split(","))
+                ],
+                "allow_methods": "GET,POST",
+                "allow_headers": _BROWSER_HEADERS,
+                "expose_headers": _EXPOSED_HEADERS,
+                "max_age": "86400",
+            }
+        }
+    return host
+
+
+def own_words() -> Iterable[Config]:
+    """What Envoy itself refuses is told as our errors are to who does not speak gRPC: google.rpc.Status in JSON."""
+    is_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+    was_json = {"name": "x-envoy-original-path", "present_match": True}
+    is_not_grpc = {**is_grpc, "invert_match": True, "treat_missing_header_as_empty": True}
+    speaks_http = {"or_filter": {"filters": [{"header_filter": {"header": one}} for one in (is_not_grpc, was_json)]}}
+    for http_status, code in _CODES.items():
+        compared = {"op": "EQ", "value": {"default_value": http_status, "runtime_key": "none"}}
+        condition = {"and_filter": {"filters": [{"status_code_filter": {"comparison": compared}}, speaks_http]}}
+        yield {"filter": condition, "body_format_override": _status_as_json(code)}
+    yield {"filter": speaks_http, "body_format_override": _status_as_json(code_pb2.UNKNOWN)}
+
+
+def _status_as_json(code: int) -> Config:
+    return {"json_format": {"code": code, "message": "%LOCAL_REPLY_BODY%", "details": []}}
