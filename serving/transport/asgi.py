@@ -14,7 +14,6 @@ import re
 import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote_from_bytes
@@ -108,8 +107,12 @@ Stream = Callable[[AsyncIterator[bytes], AsgiCall], AsyncGenerator[bytes, None]]
 """Answers messages with messages; raises ServingError or ProtocolError."""
 
 
+Page = Callable[[], tuple[int, Mapping[str, Any]]]
+"""The HTTP status and the JSON of what is no gRPC."""
+
+
 class GrpcApp:
-    """The ASGI application: methods and streams by their path, "/package.Service/Method".
+    """The ASGI application: methods and streams by their path, "/package.Service/Method", and `pages` for HTTP's GET.
 
     A call runs in the task that the ASGI server made for it. The task is cancelled when the deadline has passed, when
     the caller has gone, or by `cancel`.
@@ -122,11 +125,13 @@ class GrpcApp:
         *,
         max_message_bytes: int,
         answered: Callable[[], None] = lambda: None,
+        pages: Mapping[str, Page] = {},
     ) -> None:
         self._methods = methods
         self._streams = streams
         self._max_message_bytes = max_message_bytes
         self._answered = answered
+        self._pages = pages
         self._unary_calls = _InFlight(LOOK_S)
         self._stream_calls = _InFlight(STREAM_LOOK_S)
 
@@ -144,7 +149,7 @@ class GrpcApp:
         """Answer one request. Nothing is raised: an ASGI server would make an HTTP response of it, not a gRPC one."""
         headers = dict(scope["headers"])
         if scope["method"] != "POST" or not headers.get(b"content-type", b"").startswith(CONTENT_TYPE):
-            await _refuse_http(scope, self._methods.keys() | self._streams.keys(), send)
+            await self._answer_http(scope, send)
             return
         reply = _Reply(send)
         method = self._methods.get(scope["path"])
@@ -171,6 +176,20 @@ class GrpcApp:
             if call:
                 calls.remove(call)
             self._answered()
+
+    async def _answer_http(self, scope: Event, send: Send) -> None:
+        """A page, or google.rpc.Status as JSON, as every error is to who does not speak gRPC."""
+        path = scope["path"]
+        if path in self._pages and scope["method"] in ("GET", "HEAD"):
+            status, content = self._pages[path]()
+        elif path in self._methods or path in self._streams:
+            status, content = 415, _error(code_pb2.INVALID_ARGUMENT, "expected POST, content-type application/grpc")
+        else:
+            status, content = 404, _error(code_pb2.NOT_FOUND, f"there is nothing at {path}")
+        body = json.dumps(content).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def _stream(self, path: str, messages: "_Messages", call: AsgiCall, reply: "_Reply") -> None:
         stream = self._streams.get(path)
@@ -445,13 +464,5 @@ def _too_large(length: int, limit: int) -> str:
     return f"Received message larger than max ({length} vs. {limit})"  # grpcio's words: clients know them
 
 
-async def _refuse_http(scope: Event, paths: AbstractSet[str], send: Send) -> None:
-    """A google.rpc.Status as JSON, as every error is to who does not speak gRPC."""
-    if scope["path"] in paths:
-        http_status, code, message = 415, code_pb2.INVALID_ARGUMENT, "expected POST, content-type application/grpc"
-    else:
-        http_status, code, message = 404, code_pb2.NOT_FOUND, f"there is nothing at {scope['path']}"
-    body = json.dumps({"code": code, "message": message, "details": []}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": http_status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _error(code: int, message: str) -> Mapping[str, Any]:
+    return {"code": code, "message": message, "details": []}

@@ -32,6 +32,12 @@ class Health:
         self._is_closed = True
         self._tell()
 
+    def page(self) -> tuple[int, dict[str, str]]:
+        """The same of the server as a whole, for those who ask by HTTP: 200, or 503 when it does not serve."""
+        status = self._statuses.get("", HealthCheckResponse.UNKNOWN)
+        is_serving = status == HealthCheckResponse.SERVING
+        return 200 if is_serving else 503, {"status": HealthCheckResponse.ServingStatus.Name(status)}
+
     async def _check(self, content: bytes, _call: AsgiCall) -> bytes:
         name = HealthCheckRequest.FromString(content).service
         if name not in self._statuses:

@@ -151,6 +151,20 @@ def test_an_error_is_json_with_the_same_code(
     assert [detail.get("domain") for detail in error["details"][:1]] == (["digits.v1"] if words in OURS else [])
 
 
+def test_who_speaks_no_grpc_asks_for_health_by_http(start: Start, tmp_path: Path) -> None:
+    """As load balancers and Kubernetes do; also beside files, and in a drain."""
+    server = start("--static-files", str(tmp_path), "--drain-linger-s", "2")
+    response, body = ask(server.address, "GET", "/healthz")
+    assert (response.status, json.loads(body)) == (200, {"status": "SERVING"})
+    response, body = ask(server.address, "HEAD", "/healthz")
+    assert (response.status, body) == (200, b"")
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    response, body = ask(server.address, "GET", "/healthz")
+    assert (response.status, json.loads(body)) == (503, {"status": "NOT_SERVING"})
+    assert server.process.wait(10) == 0
+
+
 def test_a_page_may_call_by_grpc_web(start: Start, images: Images, sessions: Mapping[int, Session]) -> None:
     """Binary frames, the status in a frame of its own; only from an origin that is allowed."""
     server = start("--cors-origins", "https://pages.example")

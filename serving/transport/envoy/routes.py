@@ -11,6 +11,9 @@ from serving.transport.envoy.parts import Config
 NOWHERE = "nowhere"
 """The cluster that routes name: our application answers before any request gets there."""
 
+HEALTH_PAGE = "/healthz"
+"""Where who does not speak gRPC asks whether this server serves."""
+
 _CALLS = ("/digits.v1.", "/grpc.")
 """How the paths of calls begin, also of those that come as JSON once they are transcoded: no files are looked for."""
 
@@ -45,6 +48,7 @@ def virtual_host(settings: Settings) -> Config:
         "routes": [
             *({"match": {"path": path}, "route": {**nowhere, "idle_timeout": "0s"}} for path in _LONG_STREAMS),
             *({"match": {"prefix": prefix}, "route": nowhere} for prefix in _CALLS),
+            {"match": {"path": HEALTH_PAGE}, "route": nowhere},
             {"match": {"prefix": "/", "grpc": {}}, "route": nowhere},
             others,
         ],

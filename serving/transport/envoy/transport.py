@@ -17,6 +17,7 @@ from serving.transport import health
 from serving.transport.asgi import AsgiCall, GrpcApp, Stream
 from serving.transport.envoy.admin import Admin
 from serving.transport.envoy.config import ADMIN, STATS
+from serving.transport.envoy.routes import HEALTH_PAGE
 from serving.transport.health import Health
 
 LOOK_S = 0.02
@@ -49,6 +50,7 @@ class EnvoyTransport:
             self._health.streams | _reflection([*self._names, health.SERVICE, reflection.SERVICE_NAME]),
             max_message_bytes=max_message_bytes,
             answered=answered,
+            pages={HEALTH_PAGE: self._health.page},
         )
 
     @property
