@@ -102,11 +102,7 @@ class DigitClient:
 
     def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S, credentials: Credentials | None = None) -> None:
         self._timeout_s = timeout_s
-        self._channel = (
-            grpc.secure_channel(address, credentials, options=_OPTIONS)
-            if credentials
-            else grpc.insecure_channel(address, options=_OPTIONS)
-        )
+        self._channel = _connect(grpc, address, credentials)
         self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
         self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
 
@@ -166,11 +162,7 @@ class AsyncDigitClient:
 
     def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S, credentials: Credentials | None = None) -> None:
         self._timeout_s = timeout_s
-        self._channel = (
-            grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
-            if credentials
-            else grpc.aio.insecure_channel(address, options=_OPTIONS)
-        )
+        self._channel = _connect(grpc.aio, address, credentials)
         self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
         self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
 
@@ -223,6 +215,13 @@ class AsyncDigitClient:
             return await method(request, timeout=self._timeout_s if timeout_s is None else timeout_s)
         except grpc.aio.AioRpcError as error:
             raise _error(error) from error
+
+
+def _connect(library: Any, address: str, credentials: Credentials | None) -> Any:
+    """A channel of grpc, or of grpc.aio."""
+    if credentials:
+        return library.secure_channel(address, credentials, options=_OPTIONS)
+    return library.insecure_channel(address, options=_OPTIONS)
 
 
 def _method(channel: Any, name: str, request: type[Request], response: type[Response]) -> Any:

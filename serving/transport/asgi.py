@@ -105,8 +105,6 @@ Unary = Callable[[bytes, AsgiCall], Awaitable[bytes]]
 """Answers one message with one message; raises ServingError or ProtocolError."""
 Stream = Callable[[AsyncIterator[bytes], AsgiCall], AsyncGenerator[bytes, None]]
 """Answers messages with messages; raises ServingError or ProtocolError."""
-
-
 Page = Callable[[], tuple[int, Mapping[str, Any]]]
 """The HTTP status and the JSON of what is no gRPC."""
 
@@ -140,10 +138,10 @@ class GrpcApp:
         """Unary ones that have begun, and not ended."""
         return len(self._unary_calls)
 
-    def cancel(self, why: ServingError) -> None:
-        """End every call now; callers are told `why`."""
-        self._unary_calls.end_all(why)
-        self._stream_calls.end_all(why)
+    def cancel(self) -> None:
+        """End every call now; callers are told that the server stopped."""
+        self._unary_calls.cancel()
+        self._stream_calls.cancel()
 
     async def __call__(self, scope: Event, receive: Receive, send: Send) -> None:
         """Answer one request. Nothing is raised: an ASGI server would make an HTTP response of it, not a gRPC one."""
@@ -226,10 +224,11 @@ class _InFlight:
         """It has ended."""
         self._tasks.pop(call, None)
 
-    def end_all(self, why: ServingError) -> None:
-        """Cancel them."""
-        for call in self._tasks:
-            self._end(call, why)
+    def cancel(self) -> None:
+        """Cancel them all."""
+        for task in self._tasks.values():
+            if task is not None:
+                task.cancel()
 
     def _look(self) -> None:
         try:
@@ -333,12 +332,9 @@ class _Messages:
                 code_pb2.INTERNAL, f"a message begins with {self._content[self._at]}, expected 0, or 1 if compressed"
             )
         length = int.from_bytes(self._content[self._at + 1 : self._at + _PREFIX_BYTES])
-        self._check_length(length)
-        return self._at + _PREFIX_BYTES + length if rest >= _PREFIX_BYTES + length else None
-
-    def _check_length(self, length: int) -> None:
         if length > self._max_bytes:
             raise ProtocolError(code_pb2.RESOURCE_EXHAUSTED, _too_large(length, self._max_bytes))
+        return self._at + _PREFIX_BYTES + length if rest >= _PREFIX_BYTES + length else None
 
     def _decompressed(self, message: bytes, call: AsgiCall) -> bytes:
         if self._encoding == b"identity":

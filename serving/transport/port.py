@@ -60,7 +60,7 @@ class ReservedPort:
 
 
 def addresses(host: str) -> list[tuple[int, str]]:
-    """The family and the address of all that `host` means on this machine; raises OSError when that is none."""
+    """Family and address, once each, of all that `host` means on this machine; raises OSError if that is none."""
     found, fault = [], OSError(f"{host} has no address")
     for family, _, _, _, address in socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM):
         try:
@@ -74,7 +74,7 @@ def addresses(host: str) -> list[tuple[int, str]]:
             found.append((int(family), str(address[0])))
     if not found:
         raise fault
-    return found
+    return list(dict.fromkeys(found))
 
 
 def cannot_listen(address: str) -> OSError:

@@ -106,7 +106,7 @@ async def work(
 
 
 def _stop_by_signal(stop: asyncio.Event) -> None:
-    """Inside Envoy the signals are Envoy's."""
+    """Not inside Envoy, which signals do not reach."""
     if threading.current_thread() is threading.main_thread():
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)

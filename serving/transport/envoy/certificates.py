@@ -21,12 +21,8 @@ LOOK_S = 1.0
 log = logging.getLogger(__name__)
 
 
-class CertificateError(OSError):
-    """The certificates cannot be used; says which file, and why."""
-
-
 def write_certificates(settings: Settings, folder: Path) -> None:
-    """Hand over what the files hold now; raises CertificateError and hands over nothing."""
+    """Hand over what the files hold now; or raise OSError, which says which file cannot be used and why."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return
     certificate, key = _read(settings.tls_certificate), _read(settings.tls_key)
@@ -72,7 +68,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise CertificateError(f"{path} cannot be read: {error.strerror}") from error
+        raise OSError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _try(settings: Settings) -> None:
@@ -81,14 +77,14 @@ def _try(settings: Settings) -> None:
     try:
         context.load_cert_chain(str(settings.tls_certificate), str(settings.tls_key), password="")  # never ask for one
     except (OSError, ValueError) as error:
-        raise CertificateError(
+        raise OSError(
             f"{settings.tls_certificate} and {settings.tls_key} are no certificate and its key, in PEM: {error}"
         ) from error
     if settings.tls_client_ca:
         try:
             context.load_verify_locations(str(settings.tls_client_ca))
         except (OSError, ValueError) as error:
-            raise CertificateError(f"{settings.tls_client_ca} holds no certificates in PEM: {error}") from error
+            raise OSError(f"{settings.tls_client_ca} holds no certificates in PEM: {error}") from error
 
 
 def _inline(content: bytes) -> dict[str, str]:

@@ -72,7 +72,6 @@ def _listener(settings: Settings, folder: Path) -> Config:
 
 def _addresses(host: str, port: int) -> list[Config]:
     """Every address that the name means here."""
-    found = dict.fromkeys(address for _, address in addresses(host))
     return [
         {
             "socket_address": {
@@ -81,7 +80,7 @@ def _addresses(host: str, port: int) -> list[Config]:
                 **({"ipv4_compat": True} if address == "::" else {}),
             }
         }
-        for address in found
+        for _, address in addresses(host)
     ]
 
 

@@ -90,17 +90,17 @@ def files(folder: Path) -> Config:
 
 def _descriptors() -> bytes:
     """The protos of the service, and of the details of its errors, with all that they import: FileDescriptorSet."""
-    files: dict[str, FileDescriptor] = {}
+    protos: dict[str, FileDescriptor] = {}
 
     def add(file: FileDescriptor) -> None:
         for imported in file.dependencies:
             add(imported)
-        files.setdefault(file.name, file)
+        protos.setdefault(file.name, file)
 
     add(digits_pb2.DESCRIPTOR)
     add(error_details_pb2.DESCRIPTOR)
     found = FileDescriptorSet()
-    for file in files.values():
+    for file in protos.values():
         file.CopyToProto(found.file.add())
     return found.SerializeToString()
 

@@ -11,8 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
-from serving.call import DRAINING_RETRY_S, Calls, Service, rpcs
-from serving.errors import DrainingError
+from serving.call import Calls, Service, rpcs
 from serving.transport import health
 from serving.transport.asgi import AsgiCall, GrpcApp, Stream
 from serving.transport.envoy.admin import Admin
@@ -81,7 +80,7 @@ class EnvoyTransport:
         For at most `grace_s` seconds.
         """
         self._health.close()
-        self.app.cancel(DrainingError("the server stopped before there was an answer", retry_after_s=DRAINING_RETRY_S))
+        self.app.cancel()
         give_up = time.monotonic() + grace_s
         while await self._admin.stat(f"{STATS}downstream_rq_active") and time.monotonic() < give_up:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
