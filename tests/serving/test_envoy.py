@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import time
 import urllib.request
@@ -29,12 +30,13 @@ from serving.pixels import Images
 from serving.serve import FOLDER
 from serving.session import Session
 from serving.transport.envoy.process import LINK, environment
-from tests.programs import ServerProcess, resident_bytes, run_program, server_process
+from tests.programs import ROOT, ServerProcess, resident_bytes, run_program, server_process
 from tests.serving.certificates import Authority
 from tests.serving.conftest import MNIST, Publisher
+from tests.serving.test_http2 import calling
 
 Start = Callable[..., ServerProcess]
-CLASSIFY = "/digits.v1.DigitService/Classify"
+CLASSIFY, GET_MODEL = "/digits.v1.DigitService/Classify", "/digits.v1.DigitService/GetModel"
 WATCH = "/grpc.health.v1.Health/Watch"
 OURS = ("expected 784", "image_count: came 0", "version 9 is not loaded")
 """Words of errors that are the service's, not Envoy's."""
@@ -227,7 +229,7 @@ def streaming(channel: grpc.Channel, path: str) -> Any:
 
 def model(channel: grpc.Channel) -> bytes:
     """A small call."""
-    return bytes(call(channel, "/digits.v1.DigitService/GetModel")(b"", timeout=5))
+    return bytes(call(channel, GET_MODEL)(b"", timeout=5))
 
 
 def test_tls_serves_who_trusts_the_certificate(start: Start, tmp_path: Path) -> None:
@@ -543,6 +545,41 @@ def test_a_deadline_in_the_middle_of_a_request_is_no_error_of_ours(start: Start)
         time.sleep(0.5)
         assert model(channel)
     assert "ERROR" not in server.log.read_text()
+
+
+def test_a_connection_without_calls_is_closed(start: Start) -> None:
+    """After the time that it may be idle, and Envoy's 5 s in which a call that is on its way may still come."""
+    host, port = start("--idle-timeout-s", "1").address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), 20) as idle:
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        content = b"".join(iter(lambda: idle.recv(1000), b""))
+    assert content.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_a_caller_is_told_how_many_streams_it_may_have(start: Start) -> None:
+    """In the first SETTINGS: setting 3 of RFC 9113, MAX_CONCURRENT_STREAMS."""
+    with calling(start("--max-concurrent-streams", "7")) as caller:
+        assert struct.pack(">HI", 3, 7) in caller.read()
+
+
+SMALL = """
+import serving.machine
+serving.machine.usable_memory_bytes = lambda: 30 * 2**20
+"""
+
+
+def test_near_the_end_of_the_memory_calls_are_refused(start: Start, tmp_path: Path) -> None:
+    """On a machine of 30 MiB, which the server alone exceeds."""
+    (tmp_path / "sitecustomize.py").write_text(SMALL)
+    server = start(PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    with grpc.insecure_channel(server.address) as channel:
+
+        def is_refused() -> bool:
+            called = call(channel, GET_MODEL).future(b"", timeout=5)
+            return bool(called.code() is grpc.StatusCode.UNAVAILABLE)
+
+        wait_for(is_refused)
+    assert server.terminate() == 0
 
 
 def test_a_client_that_never_ends_its_request_is_cut_off(start: Start) -> None:
