@@ -26,7 +26,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/digits/v1/digits.proto\x12\tdigits.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"e\n\x0f\x43lassifyRequest\x12\x13\n\x0bimage_count\x18\x01 \x01(\x05\x12\x0e\n\x06pixels\x18\x02 \x01(\x0c\x12\x16\n\x0e\x65ncoded_images\x18\x03 \x03(\x0c\x12\x15\n\rmodel_version\x18\x04 \x01(\x05\"v\n\x10\x43lassifyResponse\x12\x0e\n\x06\x64igits\x18\x01 \x03(\x05\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\x05\x12\x10\n\x08provider\x18\x05 \x01(\t\"(\n\x0fGetModelRequest\x12\x15\n\rmodel_version\x18\x01 \x01(\x05\"\xfa\x02\n\x10GetModelResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x05\x12\x14\n\x0cmodel_sha256\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x14\n\x0cimage_height\x18\x05 \x01(\x05\x12\x13\n\x0bimage_width\x18\x06 \x01(\x05\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x17\n\x0fmax_image_count\x18\x08 \x01(\x05\x12\x10\n\x08\x61\x63\x63uracy\x18\t \x01(\x01\x12+\n\x07\x63reated\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06loaded\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x07refusal\x18\x0c \x01(\x0b\x32\x12.digits.v1.Refusal\x12\x17\n\x0floaded_versions\x18\r \x03(\x05\x12\x16\n\x0eimage_channels\x18\x0e \x01(\x05\"D\n\x07Refusal\x12\x15\n\rmodel_version\x18\x01 \x01(\x05\x12\x12\n\ngeneration\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t2\xea\x01\n\x0c\x44igitService\x12\\\n\x08\x43lassify\x12\x1a.digits.v1.ClassifyRequest\x1a\x1b.digits.v1.ClassifyResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/classify:\x01*\x12|\n\x08GetModel\x12\x1a.digits.v1.GetModelRequest\x1a\x1b.digits.v1.GetModelResponse\"7\x82\xd3\xe4\x93\x02\x31\x12\t/v1/modelZ$\x12\"/v1/model/versions/{model_version}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/digits/v1/digits.proto\x12\tdigits.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"u\n\x0f\x43lassifyRequest\x12\x13\n\x0bimage_count\x18\x01 \x01(\x05\x12\x0e\n\x06pixels\x18\x02 \x01(\x0c\x12\x16\n\x0e\x65ncoded_images\x18\x03 \x03(\x0c\x12\x15\n\rmodel_version\x18\x04 \x01(\x05\x12\x0e\n\x06photos\x18\x05 \x03(\x0c\"\x86\x01\n\x10\x43lassifyResponse\x12\x0e\n\x06\x64igits\x18\x01 \x03(\x05\x12\x15\n\rprobabilities\x18\x02 \x03(\x02\x12\x12\n\nmodel_name\x18\x03 \x01(\t\x12\x15\n\rmodel_version\x18\x04 \x01(\x05\x12\x10\n\x08provider\x18\x05 \x01(\t\x12\x0e\n\x06pixels\x18\x06 \x01(\x0c\"(\n\x0fGetModelRequest\x12\x15\n\rmodel_version\x18\x01 \x01(\x05\"\xfa\x02\n\x10GetModelResponse\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\x05\x12\x14\n\x0cmodel_sha256\x18\x03 \x01(\t\x12\x10\n\x08provider\x18\x04 \x01(\t\x12\x14\n\x0cimage_height\x18\x05 \x01(\x05\x12\x13\n\x0bimage_width\x18\x06 \x01(\x05\x12\x0e\n\x06labels\x18\x07 \x03(\t\x12\x17\n\x0fmax_image_count\x18\x08 \x01(\x05\x12\x10\n\x08\x61\x63\x63uracy\x18\t \x01(\x01\x12+\n\x07\x63reated\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06loaded\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x07refusal\x18\x0c \x01(\x0b\x32\x12.digits.v1.Refusal\x12\x17\n\x0floaded_versions\x18\r \x03(\x05\x12\x16\n\x0eimage_channels\x18\x0e \x01(\x05\">\n\x15GetFeatureMapsRequest\x12\x0e\n\x06pixels\x18\x01 \x01(\x0c\x12\x15\n\rmodel_version\x18\x02 \x01(\x05\"}\n\x16GetFeatureMapsResponse\x12&\n\x06layers\x18\x01 \x03(\x0b\x32\x16.digits.v1.FeatureMaps\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\x05\x12\x10\n\x08provider\x18\x04 \x01(\t\"\x88\x01\n\x0b\x46\x65\x61tureMaps\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rfeature_count\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x13\n\x0bintensities\x18\x05 \x01(\x0c\x12\x0f\n\x07minimum\x18\x06 \x01(\x02\x12\x0f\n\x07maximum\x18\x07 \x01(\x02\"D\n\x07Refusal\x12\x15\n\rmodel_version\x18\x01 \x01(\x05\x12\x12\n\ngeneration\x18\x02 \x01(\x05\x12\x0e\n\x06reason\x18\x03 \x01(\t2\xde\x02\n\x0c\x44igitService\x12\\\n\x08\x43lassify\x12\x1a.digits.v1.ClassifyRequest\x1a\x1b.digits.v1.ClassifyResponse\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/classify:\x01*\x12|\n\x08GetModel\x12\x1a.digits.v1.GetModelRequest\x1a\x1b.digits.v1.GetModelResponse\"7\x82\xd3\xe4\x93\x02\x31\x12\t/v1/modelZ$\x12\"/v1/model/versions/{model_version}\x12r\n\x0eGetFeatureMaps\x12 .digits.v1.GetFeatureMapsRequest\x1a!.digits.v1.GetFeatureMapsResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/feature-maps:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,16 +37,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DIGITSERVICE'].methods_by_name['Classify']._serialized_options = b'\202\323\344\223\002\021\"\014/v1/classify:\001*'
   _globals['_DIGITSERVICE'].methods_by_name['GetModel']._loaded_options = None
   _globals['_DIGITSERVICE'].methods_by_name['GetModel']._serialized_options = b'\202\323\344\223\0021\022\t/v1/modelZ$\022\"/v1/model/versions/{model_version}'
+  _globals['_DIGITSERVICE'].methods_by_name['GetFeatureMaps']._loaded_options = None
+  _globals['_DIGITSERVICE'].methods_by_name['GetFeatureMaps']._serialized_options = b'\202\323\344\223\002\025\"\020/v1/feature-maps:\001*'
   _globals['_CLASSIFYREQUEST']._serialized_start=107
-  _globals['_CLASSIFYREQUEST']._serialized_end=208
-  _globals['_CLASSIFYRESPONSE']._serialized_start=210
-  _globals['_CLASSIFYRESPONSE']._serialized_end=328
-  _globals['_GETMODELREQUEST']._serialized_start=330
-  _globals['_GETMODELREQUEST']._serialized_end=370
-  _globals['_GETMODELRESPONSE']._serialized_start=373
-  _globals['_GETMODELRESPONSE']._serialized_end=751
-  _globals['_REFUSAL']._serialized_start=753
-  _globals['_REFUSAL']._serialized_end=821
-  _globals['_DIGITSERVICE']._serialized_start=824
-  _globals['_DIGITSERVICE']._serialized_end=1058
+  _globals['_CLASSIFYREQUEST']._serialized_end=224
+  _globals['_CLASSIFYRESPONSE']._serialized_start=227
+  _globals['_CLASSIFYRESPONSE']._serialized_end=361
+  _globals['_GETMODELREQUEST']._serialized_start=363
+  _globals['_GETMODELREQUEST']._serialized_end=403
+  _globals['_GETMODELRESPONSE']._serialized_start=406
+  _globals['_GETMODELRESPONSE']._serialized_end=784
+  _globals['_GETFEATUREMAPSREQUEST']._serialized_start=786
+  _globals['_GETFEATUREMAPSREQUEST']._serialized_end=848
+  _globals['_GETFEATUREMAPSRESPONSE']._serialized_start=850
+  _globals['_GETFEATUREMAPSRESPONSE']._serialized_end=975
+  _globals['_FEATUREMAPS']._serialized_start=978
+  _globals['_FEATUREMAPS']._serialized_end=1114
+  _globals['_REFUSAL']._serialized_start=1116
+  _globals['_REFUSAL']._serialized_end=1184
+  _globals['_DIGITSERVICE']._serialized_start=1187
+  _globals['_DIGITSERVICE']._serialized_end=1537
 # @@protoc_insertion_point(module_scope)
