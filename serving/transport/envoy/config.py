@@ -1,194 +1,67 @@
-"""Envoy's configuration, made from our settings. `python -m serving serve --print-envoy-config` prints it.
+"""The configuration of the Envoy that Python is inside of, made from our settings.
 
-The reference is https://www.envoyproxy.io/docs/envoy/v1.39.3/api-v3/api; a name ending in `.v3.Something` stands there.
+`python -m serving serve --print-envoy-config` prints it.
 """
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from serving.config import Settings
+from serving.envoy.admin import admin
+from serving.envoy.filters import filters
+from serving.envoy.listener import STATS, listener
+from serving.envoy.overload import overload_manager
+from serving.envoy.parts import Config, typed
+from serving.envoy.routes import virtual_host
 from serving.machine import usable_memory_bytes
-from serving.transport.envoy.filters import filters
-from serving.transport.envoy.parts import Config, duration, typed
-from serving.transport.envoy.routes import NOWHERE, own_words, virtual_host
-from serving.transport.port import addresses
 
-ADMIN = "admin.sock"
-"""The name of Envoy's admin socket in the folder that it shares with us; nobody else can reach it."""
-CERTIFICATE, CLIENT_CA = "certificate", "client_ca"
-"""The names of what a TLS listener reads from that folder, and reads again when it changes."""
-STATS = "http.digits."
-"""How the names of the listener's own figures begin."""
-MAX_HEADERS, MAX_HEADERS_KIB = 100, 32
-HEADERS_TIMEOUT_S = 10
-"""A client has so long to send a request's headers."""
-KEEPALIVE_S, KEEPALIVE_ANSWER_S = 60, 20
-"""A silent HTTP/2 connection is asked for a sign of life."""
-STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES = 2**20, 2**24
-HEAP_SHARE = 0.9
-"""Of the memory that there is: near it, first the greediest streams and then new calls are refused."""
+APP = "serving.transport.envoy.inside:app"
+"""What Envoy's Python runs."""
+
+NOWHERE = "nowhere"
+"""The cluster that routes name: our application answers before any request gets there."""
+
 _STATS = (STATS, "listener.", "listener_manager.workers_started", "server.", "overload.", "sds.")
 
 
 def envoy_config(settings: Settings, folder: Path) -> Config:
     """All of it; `folder` is where Envoy and this process meet. Raises OSError where `host` is no address."""
+    route: Config = {"route": {"cluster": NOWHERE}}
+    host = virtual_host(settings, call=route, other=route)
     return {
         "node": {"id": "digits", "cluster": "digits"},
-        "admin": {"address": {"pipe": {"path": str(folder / ADMIN), "mode": 0o600}}},
+        "admin": admin(folder),
         "static_resources": {
-            "listeners": [_listener(settings, folder)],
+            "listeners": [listener(settings, folder, _filters(settings), host)],
             "clusters": [{"name": NOWHERE, "type": "STATIC"}],
         },
-        "overload_manager": _overload_manager(settings),
+        "overload_manager": overload_manager(
+            max_connections=settings.max_connections, memory_bytes=usable_memory_bytes() / settings.workers
+        ),
         "stats_config": {"stats_matcher": {"inclusion_list": {"patterns": [{"prefix": name} for name in _STATS]}}},
     }
 
 
-def _listener(settings: Settings, folder: Path) -> Config:
-    chain: Config = {
-        "filters": [
-            typed(
-                "envoy.filters.network.http_connection_manager",
-                "filters.network.http_connection_manager.v3.HttpConnectionManager",
-                _http(settings),
-            )
-        ]
-    }
-    if settings.tls_certificate:
-        chain["transport_socket"] = typed(
-            "envoy.transport_sockets.tls",
-            "transport_sockets.tls.v3.DownstreamTlsContext",
-            _tls(folder, asks_for_certificate=settings.tls_client_ca is not None),
-        )
-    first, *others = _addresses(settings.host, settings.port)
-    return {
-        "name": "digits",
-        "address": first,
-        **({"additional_addresses": [{"address": address} for address in others]} if others else {}),
-        "filter_chains": [chain],
-        "enable_reuse_port": True,
-        "per_connection_buffer_limit_bytes": settings.max_message_bytes + 2**16,
-    }
-
-
-def _addresses(host: str, port: int) -> list[Config]:
-    """Every address that the name means here."""
-    return [
+def _filters(settings: Settings) -> Iterable[Config]:
+    yield from filters(settings)
+    yield typed(
+        "pyvoy",
+        "filters.http.dynamic_modules.v3.DynamicModuleFilter",
         {
-            "socket_address": {
-                "address": address,
-                "port_value": port,
-                **({"ipv4_compat": True} if address == "::" else {}),
-            }
-        }
-        for _, address in addresses(host)
-    ]
-
-
-def _http(settings: Settings) -> Config:
-    return {
-        "stat_prefix": "digits",
-        "codec_type": "AUTO",  # HTTP/1.1 or HTTP/2, as the client begins
-        "generate_request_id": False,
-        "use_remote_address": True,
-        "normalize_path": True,
-        "max_request_headers_kb": MAX_HEADERS_KIB,
-        "request_headers_timeout": duration(HEADERS_TIMEOUT_S),
-        "request_timeout": duration(settings.request_timeout_s),
-        "stream_idle_timeout": duration(settings.request_timeout_s),
-        "common_http_protocol_options": {
-            "idle_timeout": duration(settings.idle_timeout_s),
-            "max_headers_count": MAX_HEADERS,
-        },
-        "http2_protocol_options": {
-            "max_concurrent_streams": settings.max_concurrent_streams,
-            "initial_stream_window_size": STREAM_WINDOW_BYTES,
-            "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
-            "connection_keepalive": {
-                "interval": duration(KEEPALIVE_S),
-                "timeout": duration(KEEPALIVE_ANSWER_S),
+            "dynamic_module_config": {"module": {"local": {"filename": str(_module())}}},
+            "filter_name": "pyvoy",
+            "filter_config": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": json.dumps({"app": APP, "interface": "asgi", "lifespan": True}),
             },
+            "terminal_filter": True,
         },
-        "http_filters": list(filters(settings)),
-        "route_config": {"virtual_hosts": [virtual_host(settings)]},
-        "local_reply_config": {"mappers": list(own_words())},
-        **({"access_log": [_access_log(settings.access_log)]} if settings.access_log else {}),
-    }
-
-
-def _tls(folder: Path, *, asks_for_certificate: bool) -> Config:
-    """The certificates come by a file of their own each, which Envoy reads again whenever it is replaced."""
-    context: Config = {
-        "alpn_protocols": ["h2", "http/1.1"],
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-        "tls_certificate_sds_secret_configs": [_secret(folder, CERTIFICATE)],
-    }
-    if asks_for_certificate:
-        context["validation_context_sds_secret_config"] = _secret(folder, CLIENT_CA)
-    return {"common_tls_context": context, "require_client_certificate": asks_for_certificate}
-
-
-def _secret(folder: Path, name: str) -> Config:
-    return {
-        "name": name,
-        "sds_config": {
-            "path_config_source": {"path": str(folder / f"{name}.json"), "watched_directory": {"path": str(folder)}},
-            "resource_api_version": "V3",
-        },
-    }
-
-
-def _access_log(path: Path) -> Config:
-    fields = {
-        "time": "%START_TIME%",
-        "method": "%REQ(:METHOD)%",
-        "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
-        "protocol": "%PROTOCOL%",
-        "code": "%RESPONSE_CODE%",
-        "grpc_status": "%GRPC_STATUS(SNAKE_STRING)%",
-        "details": "%RESPONSE_CODE_DETAILS%",
-        "duration_ms": "%DURATION%",
-        "received_bytes": "%BYTES_RECEIVED%",
-        "sent_bytes": "%BYTES_SENT%",
-        "peer": "%DOWNSTREAM_REMOTE_ADDRESS%",
-        "user_agent": "%REQ(USER-AGENT)%",
-        "traceparent": "%REQ(TRACEPARENT)%",
-    }
-    return typed(
-        "envoy.access_loggers.file",
-        "access_loggers.file.v3.FileAccessLog",
-        {"path": str(path), "log_format": {"json_format": fields}},
     )
 
 
-def _overload_manager(settings: Settings) -> Config:
-    """More connections than allowed are closed at once; near the end of the memory, new calls are refused.
+def _module() -> Path:
+    """The library of pyvoy that Envoy loads."""
+    import pyvoy  # here, since it is Linux's alone
 
-    What Envoy counts is what the whole process has allocated, models and Python's objects too.
-    """
-    max_heap_bytes = int(HEAP_SHARE * usable_memory_bytes() / settings.workers)
-    heap = "envoy.resource_monitors.fixed_heap"
-    connections = "envoy.resource_monitors.global_downstream_max_connections"
-    return {
-        "refresh_interval": duration(0.25),
-        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
-        "resource_monitors": [
-            typed(heap, "resource_monitors.fixed_heap.v3.FixedHeapConfig", {"max_heap_size_bytes": max_heap_bytes}),
-            typed(
-                connections,
-                "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                {"max_active_downstream_connections": settings.max_connections},
-            ),
-        ],
-        "actions": [
-            {
-                "name": "envoy.overload_actions.reset_high_memory_stream",
-                "triggers": [
-                    {"name": heap, "scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95}},
-                ],
-            },
-            {
-                "name": "envoy.overload_actions.stop_accepting_requests",
-                "triggers": [{"name": heap, "threshold": {"value": 0.95}}],
-            },
-        ],
-    }
+    return Path(pyvoy.__file__).parent / "_pyvoy.abi3.so"

@@ -16,8 +16,8 @@ from typing import Any
 
 from serving.call import Calls, Service
 from serving.config import Settings
+from serving.envoy.certificates import keep_certificates
 from serving.transport.asgi import Event, Receive, Send
-from serving.transport.envoy.certificates import keep_certificates
 from serving.transport.envoy.process import FOLDER, LINK
 from serving.transport.envoy.transport import EnvoyTransport
 from serving.transport.spin import Spinner

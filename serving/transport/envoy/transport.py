@@ -12,11 +12,11 @@ from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
 from serving.call import Calls, Service, rpcs
+from serving.envoy.admin import Admin
+from serving.envoy.listener import STATS
+from serving.envoy.routes import HEALTH_PAGE
 from serving.transport import health
 from serving.transport.asgi import AsgiCall, GrpcApp, Stream
-from serving.transport.envoy.admin import Admin
-from serving.transport.envoy.config import ADMIN, STATS
-from serving.transport.envoy.routes import HEALTH_PAGE
 from serving.transport.health import Health
 
 LOOK_S = 0.02
@@ -40,7 +40,7 @@ class EnvoyTransport:
         begin: Callable[[], None],
     ) -> None:
         self._begin = begin
-        self._admin = Admin(folder / ADMIN)
+        self._admin = Admin(folder)
         self._names = [service.descriptor.full_name for service in services]
         self._health = Health()
         methods = {rpc.path: partial(calls.answer, rpc) for service in services for rpc in rpcs(service)}

@@ -12,8 +12,10 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from serving.config import Settings
-from serving.transport.envoy.config import CERTIFICATE, CLIENT_CA
+from serving.settings import ListenerSettings
+
+CERTIFICATE, CLIENT_CA = "certificate", "client_ca"
+"""The names of what a TLS listener reads from a folder, and reads again when it changes."""
 
 LOOK_S = 1.0
 """How often the files are looked at."""
@@ -21,7 +23,7 @@ LOOK_S = 1.0
 log = logging.getLogger(__name__)
 
 
-def write_certificates(settings: Settings, folder: Path) -> None:
+def write_certificates(settings: ListenerSettings, folder: Path) -> None:
     """Hand over what the files hold now; or raise OSError, which says which file cannot be used and why."""
     if settings.tls_certificate is None or settings.tls_key is None:
         return
@@ -34,7 +36,7 @@ def write_certificates(settings: Settings, folder: Path) -> None:
         _write(folder / f"{CLIENT_CA}.json", CLIENT_CA, {"validation_context": {"trusted_ca": _inline(authorities)}})
 
 
-async def keep_certificates(settings: Settings, folder: Path) -> None:
+async def keep_certificates(settings: ListenerSettings, folder: Path) -> None:
     """Hand them over whenever they change, for ever; what cannot be used is told of once, and what was there stays."""
     seen, fault = None, ""  # they may have changed since Envoy was started with them
     while settings.tls_certificate is not None:
@@ -54,7 +56,7 @@ async def keep_certificates(settings: Settings, folder: Path) -> None:
             seen, fault = content, ""
 
 
-def _content(settings: Settings) -> list[bytes]:
+def _content(settings: ListenerSettings) -> list[bytes]:
     content = []
     for path in (settings.tls_certificate, settings.tls_key, settings.tls_client_ca):
         try:
@@ -71,7 +73,7 @@ def _read(path: Path) -> bytes:
         raise OSError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _try(settings: Settings) -> None:
+def _try(settings: ListenerSettings) -> None:
     """Whether they belong together, and can be read at all."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:

@@ -4,12 +4,9 @@ from collections.abc import Iterable
 
 from google.rpc import code_pb2
 
-from serving.config import Settings
-from serving.transport.envoy.filters import FILES, files
-from serving.transport.envoy.parts import Config
-
-NOWHERE = "nowhere"
-"""The cluster that routes name: our application answers before any request gets there."""
+from serving.envoy.filters import FILES, files
+from serving.envoy.parts import Config
+from serving.settings import ListenerSettings
 
 HEALTH_PAGE = "/healthz"
 """Where who does not speak gRPC asks whether this server serves."""
@@ -38,18 +35,18 @@ _CODES = {
 """Of what Envoy refuses by an HTTP status."""
 
 
-def virtual_host(settings: Settings) -> Config:
-    """No request goes anywhere from here: routes are where the timeouts of single paths and the origins stand."""
-    nowhere = {"cluster": NOWHERE}
-    others: Config = {"match": {"prefix": "/"}, "route": nowhere}
+def virtual_host(settings: ListenerSettings, *, call: Config, other: Config) -> Config:
+    """Where calls go, for long streams without their timeouts, and everything else, which may be a file."""
+    stream = {**call, "route": {**call["route"], "timeout": "0s", "idle_timeout": "0s"}}
+    others: Config = {"match": {"prefix": "/"}, **other}
     host: Config = {
         "name": "digits",
         "domains": ["*"],
         "routes": [
-            *({"match": {"path": path}, "route": {**nowhere, "idle_timeout": "0s"}} for path in _LONG_STREAMS),
-            *({"match": {"prefix": prefix}, "route": nowhere} for prefix in _CALLS),
-            {"match": {"path": HEALTH_PAGE}, "route": nowhere},
-            {"match": {"prefix": "/", "grpc": {}}, "route": nowhere},
+            *({"match": {"path": path}, **stream} for path in _LONG_STREAMS),
+            *({"match": {"prefix": prefix}, **call} for prefix in _CALLS),
+            {"match": {"path": HEALTH_PAGE}, **other},
+            {"match": {"prefix": "/", "grpc": {}}, **call},
             others,
         ],
     }

@@ -9,14 +9,24 @@ import socket
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+from serving.envoy.parts import Config
+
 TIMEOUT_S = 5.0
+
+ADMIN = "admin.sock"
+"""The name of Envoy's admin socket in the folder that it shares with us; nobody else can reach it."""
+
+
+def admin(folder: Path) -> Config:
+    """The part of Envoy's configuration that lets `Admin` ask it."""
+    return {"address": {"pipe": {"path": str(folder / ADMIN), "mode": 0o600}}}
 
 
 class Admin:
     """Asks one Envoy. Every method raises OSError when it does not answer."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ADMIN
 
     async def is_listening(self) -> bool:
         """Whether Envoy takes connections by now."""

@@ -1,7 +1,6 @@
-"""The filters that a request passes on its way to our application, in their order."""
+"""The filters that a request passes on its way to who answers it, in their order."""
 
 import base64
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,11 +9,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.rpc import error_details_pb2
 
 from protos.digits.v1 import digits_pb2
-from serving.config import Settings
-from serving.transport.envoy.parts import Config, typed
-
-APP = "serving.transport.envoy.inside:app"
-"""What Envoy's Python runs."""
+from serving.envoy.parts import Config, typed
+from serving.settings import ListenerSettings
 
 FILES = "envoy.filters.http.file_server"
 
@@ -37,8 +33,8 @@ _STRANGE_PATHS = {
 """Those that are not ASCII: pyvoy reads a path as UTF-8, and never answers one that is none."""
 
 
-def filters(settings: Settings) -> Iterable[Config]:
-    """What a request passes, in this order; the last one is our application."""
+def filters(settings: ListenerSettings) -> Iterable[Config]:
+    """What a request passes, in this order; who answers it comes last."""
     if settings.cors_origins:
         yield typed("envoy.filters.http.cors", "filters.http.cors.v3.Cors", {})
     yield typed("envoy.filters.http.grpc_web", "filters.http.grpc_web.v3.GrpcWeb", {})
@@ -60,19 +56,6 @@ def filters(settings: Settings) -> Iterable[Config]:
         "envoy.filters.http.rbac",
         "filters.http.rbac.v3.RBAC",
         {"rules": {"action": "DENY", "policies": {"no path of ours": _STRANGE_PATHS}}},
-    )
-    yield typed(
-        "pyvoy",
-        "filters.http.dynamic_modules.v3.DynamicModuleFilter",
-        {
-            "dynamic_module_config": {"module": {"local": {"filename": str(_module())}}},
-            "filter_name": "pyvoy",
-            "filter_config": {
-                "@type": "type.googleapis.com/google.protobuf.StringValue",
-                "value": json.dumps({"app": APP, "interface": "asgi", "lifespan": True}),
-            },
-            "terminal_filter": True,
-        },
     )
 
 
@@ -103,10 +86,3 @@ def _descriptors() -> bytes:
     for file in protos.values():
         file.CopyToProto(found.file.add())
     return found.SerializeToString()
-
-
-def _module() -> Path:
-    """The library of pyvoy that Envoy loads."""
-    import pyvoy  # here, since it is Linux's alone
-
-    return Path(pyvoy.__file__).parent / "_pyvoy.abi3.so"
