@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Iterable
-from pathlib import Path
 
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -11,20 +10,6 @@ from google.rpc import error_details_pb2
 from protos.digits.v1 import digits_pb2
 from serving.envoy.parts import Config, typed
 from serving.settings import ListenerSettings
-
-FILES = "envoy.filters.http.file_server"
-
-_CONTENT_TYPES = {
-    "css": "text/css; charset=utf-8",
-    "html": "text/html; charset=utf-8",
-    "ico": "image/x-icon",
-    "js": "text/javascript; charset=utf-8",
-    "json": "application/json",
-    "png": "image/png",
-    "svg": "image/svg+xml",
-    "txt": "text/plain; charset=utf-8",
-    "woff2": "font/woff2",
-}
 
 _STRANGE_PATHS = {
     "permissions": [{"url_path": {"path": {"safe_regex": {"regex": ".*(%[89A-Fa-f]|[^ -~]).*"}}}}],
@@ -50,25 +35,11 @@ def filters(settings: ListenerSettings) -> Iterable[Config]:
             "max_response_body_size": settings.max_message_bytes,
         },
     )
-    if settings.static_files:
-        yield {"name": FILES, "typed_config": {**files(settings.static_files), "path_mappings": []}}
     yield typed(
         "envoy.filters.http.rbac",
         "filters.http.rbac.v3.RBAC",
         {"rules": {"action": "DENY", "policies": {"no path of ours": _STRANGE_PATHS}}},
     )
-
-
-def files(folder: Path) -> Config:
-    """What is served from a folder: on its own for the routes that have it, since it takes every path."""
-    return {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.file_server.v3.FileServerConfig",
-        "manager_config": {"thread_pool": {"thread_count": 1}},
-        "path_mappings": [{"request_path_prefix": "/", "file_path_prefix": str(folder.resolve())}],
-        "directory_behaviors": [{"default_file": "index.html"}],
-        "content_types": _CONTENT_TYPES,
-        "default_content_type": "application/octet-stream",
-    }
 
 
 def _descriptors() -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from serving.envoy.certificates import CERTIFICATE, CLIENT_CA
 from serving.envoy.parts import Config, duration, typed
 from serving.envoy.routes import own_words
+from serving.files import MAX_BYTES
 from serving.settings import ListenerSettings
 from serving.transport.port import addresses
 
@@ -49,29 +50,31 @@ def listener(
             "transport_sockets.tls.v3.DownstreamTlsContext",
             _tls(folder, asks_for_certificate=settings.tls_client_ca is not None),
         )
-    first, *others = _addresses(settings.host, settings.port)
     return {
         "name": "digits",
-        "address": first,
-        **({"additional_addresses": [{"address": address} for address in others]} if others else {}),
+        **address(settings.host, settings.port),
         "filter_chains": [chain],
         "enable_reuse_port": True,
         "per_connection_buffer_limit_bytes": settings.max_message_bytes + 2**16,
     }
 
 
-def _addresses(host: str, port: int) -> list[Config]:
-    """Every address that the name means here."""
-    return [
+def address(host: str, port: int) -> Config:
+    """Every address that the name means here, as a listener has it. Raises OSError where that is none."""
+    first, *others = [
         {
             "socket_address": {
-                "address": address,
+                "address": number,
                 "port_value": port,
-                **({"ipv4_compat": True} if address == "::" else {}),
+                **({"ipv4_compat": True} if number == "::" else {}),
             }
         }
-        for _, address in addresses(host)
+        for _, number in addresses(host)
     ]
+    return {
+        "address": first,
+        **({"additional_addresses": [{"address": other} for other in others]} if others else {}),
+    }
 
 
 def _http(
@@ -101,7 +104,7 @@ def _http(
             },
         },
         "http_filters": list(filters),
-        "route_config": {"virtual_hosts": [virtual_host]},
+        "route_config": {"virtual_hosts": [virtual_host], "max_direct_response_body_size_bytes": MAX_BYTES},
         "local_reply_config": {"mappers": list(own_words())},
         **({"access_log": [_access_log(settings.access_log, logged)]} if settings.access_log else {}),
     }

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 from google.rpc import code_pb2
 
-from serving.envoy.filters import FILES, files
 from serving.envoy.parts import Config
 from serving.settings import ListenerSettings
 
@@ -12,7 +11,7 @@ HEALTH_PAGE = "/healthz"
 """Where who does not speak gRPC asks whether this server serves."""
 
 _CALLS = ("/digits.v1.", "/grpc.")
-"""How the paths of calls begin, also of those that come as JSON once they are transcoded: no files are looked for."""
+"""How the paths of calls begin, also of those that come as JSON once they are transcoded."""
 
 _LONG_STREAMS = ("/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
 """They are silent for as long as nothing changes."""
@@ -28,6 +27,7 @@ _CODES = {
     405: code_pb2.UNIMPLEMENTED,
     408: code_pb2.DEADLINE_EXCEEDED,
     413: code_pb2.RESOURCE_EXHAUSTED,
+    429: code_pb2.RESOURCE_EXHAUSTED,
     431: code_pb2.RESOURCE_EXHAUSTED,
     503: code_pb2.UNAVAILABLE,
     504: code_pb2.DEADLINE_EXCEEDED,
@@ -35,10 +35,9 @@ _CODES = {
 """Of what Envoy refuses by an HTTP status."""
 
 
-def virtual_host(settings: ListenerSettings, *, call: Config, other: Config) -> Config:
-    """Where calls go, for long streams without their timeouts, and everything else, which may be a file."""
+def virtual_host(settings: ListenerSettings, *, call: Config, other: Config, pages: Iterable[Config] = ()) -> Config:
+    """Where calls go, for long streams without their timeouts; routes of pages; and where everything else goes."""
     stream = {**call, "route": {**call["route"], "timeout": "0s", "idle_timeout": "0s"}}
-    others: Config = {"match": {"prefix": "/"}, **other}
     host: Config = {
         "name": "digits",
         "domains": ["*"],
@@ -47,11 +46,10 @@ def virtual_host(settings: ListenerSettings, *, call: Config, other: Config) -> 
             *({"match": {"prefix": prefix}, **call} for prefix in _CALLS),
             {"match": {"path": HEALTH_PAGE}, **other},
             {"match": {"prefix": "/", "grpc": {}}, **call},
-            others,
+            *pages,
+            {"match": {"prefix": "/"}, **other},
         ],
     }
-    if settings.static_files:
-        others["typed_per_filter_config"] = {FILES: files(settings.static_files)}
     if settings.cors_origins:
         host["typed_per_filter_config"] = {
             "envoy.filters.http.cors": {
@@ -76,10 +74,17 @@ def own_words() -> Iterable[Config]:
     is_not_grpc = {**is_grpc, "invert_match": True, "treat_missing_header_as_empty": True}
     speaks_http = {"or_filter": {"filters": [{"header_filter": {"header": one}} for one in (is_not_grpc, was_json)]}}
     for http_status, code in _CODES.items():
-        compared = {"op": "EQ", "value": {"default_value": http_status, "runtime_key": "none"}}
-        condition = {"and_filter": {"filters": [{"status_code_filter": {"comparison": compared}}, speaks_http]}}
-        yield {"filter": condition, "body_format_override": _status_as_json(code)}
-    yield {"filter": speaks_http, "body_format_override": _status_as_json(code_pb2.UNKNOWN)}
+        yield {"filter": _both(_status("EQ", http_status), speaks_http), "body_format_override": _status_as_json(code)}
+    yield {"filter": _both(_status("GE", 400), speaks_http), "body_format_override": _status_as_json(code_pb2.UNKNOWN)}
+
+
+def _both(*conditions: Config) -> Config:
+    return {"and_filter": {"filters": list(conditions)}}
+
+
+def _status(op: str, http_status: int) -> Config:
+    value = {"default_value": http_status, "runtime_key": "none"}
+    return {"status_code_filter": {"comparison": {"op": op, "value": value}}}
 
 
 def _status_as_json(code: int) -> Config:

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import binascii
 import gzip
-import json
 import logging
 import re
 import time
@@ -23,6 +22,7 @@ from google.rpc import code_pb2
 
 from serving.call import DRAINING_RETRY_S, Call
 from serving.errors import DeadlineError, DrainingError, ServingError, UnsupportedError, internal_error, to_status
+from serving.transport.pages import Show, as_json
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -105,8 +105,6 @@ Unary = Callable[[bytes, AsgiCall], Awaitable[bytes]]
 """Answers one message with one message; raises ServingError or ProtocolError."""
 Stream = Callable[[AsyncIterator[bytes], AsgiCall], AsyncGenerator[bytes, None]]
 """Answers messages with messages; raises ServingError or ProtocolError."""
-Page = Callable[[], tuple[int, Mapping[str, Any]]]
-"""The HTTP status and the JSON of what is no gRPC."""
 
 
 class GrpcApp:
@@ -123,7 +121,7 @@ class GrpcApp:
         *,
         max_message_bytes: int,
         answered: Callable[[], None] = lambda: None,
-        pages: Mapping[str, Page] = {},
+        pages: Mapping[str, Show] = {},
     ) -> None:
         self._methods = methods
         self._streams = streams
@@ -147,7 +145,7 @@ class GrpcApp:
         """Answer one request. Nothing is raised: an ASGI server would make an HTTP response of it, not a gRPC one."""
         headers = dict(scope["headers"])
         if scope["method"] != "POST" or not headers.get(b"content-type", b"").startswith(CONTENT_TYPE):
-            await self._answer_http(scope, send)
+            await self._answer_http(scope, headers, send)
             return
         reply = _Reply(send)
         method = self._methods.get(scope["path"])
@@ -175,19 +173,20 @@ class GrpcApp:
                 calls.remove(call)
             self._answered()
 
-    async def _answer_http(self, scope: Event, send: Send) -> None:
+    async def _answer_http(self, scope: Event, asked: Mapping[bytes, bytes], send: Send) -> None:
         """A page, or google.rpc.Status as JSON, as every error is to who does not speak gRPC."""
         path = scope["path"]
         if path in self._pages and scope["method"] in ("GET", "HEAD"):
-            status, content = self._pages[path]()
+            page = self._pages[path](asked)
         elif path in self._methods or path in self._streams:
-            status, content = 415, _error(code_pb2.INVALID_ARGUMENT, "expected POST, content-type application/grpc")
+            page = as_json(415, _error(code_pb2.INVALID_ARGUMENT, "expected POST, content-type application/grpc"))
         else:
-            status, content = 404, _error(code_pb2.NOT_FOUND, f"there is nothing at {path}")
-        body = json.dumps(content).encode()
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+            page = as_json(404, _error(code_pb2.NOT_FOUND, f"there is nothing at {path}"))
+        headers = [(name.encode(), value.encode()) for name, value in page.headers.items()]
+        if page.status != 304:
+            headers.append((b"content-length", b"%d" % len(page.content)))
+        await send({"type": "http.response.start", "status": page.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else page.content})
 
     async def _stream(self, path: str, messages: "_Messages", call: AsgiCall, reply: "_Reply") -> None:
         stream = self._streams.get(path)

@@ -1,13 +1,14 @@
 """grpc.health.v1.Health, for a transport that brings no health service of its own."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 
 from google.rpc import code_pb2
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from serving.transport.asgi import AsgiCall, ProtocolError, Stream, Unary
+from serving.transport.pages import Page, as_json
 
 SERVICE: str = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
@@ -32,11 +33,11 @@ class Health:
         self._is_closed = True
         self._tell()
 
-    def page(self) -> tuple[int, dict[str, str]]:
+    def page(self, _asked: Mapping[bytes, bytes]) -> Page:
         """The same of the server as a whole, for those who ask by HTTP: 200, or 503 when it does not serve."""
         status = self._statuses.get("", HealthCheckResponse.UNKNOWN)
         is_serving = status == HealthCheckResponse.SERVING
-        return 200 if is_serving else 503, {"status": HealthCheckResponse.ServingStatus.Name(status)}
+        return as_json(200 if is_serving else 503, {"status": HealthCheckResponse.ServingStatus.Name(status)})
 
     async def _check(self, content: bytes, _call: AsgiCall) -> bytes:
         name = HealthCheckRequest.FromString(content).service

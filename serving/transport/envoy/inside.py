@@ -17,6 +17,7 @@ from typing import Any
 from serving.call import Calls, Service
 from serving.config import Settings
 from serving.envoy.certificates import keep_certificates
+from serving.files import read_files
 from serving.transport.asgi import Event, Receive, Send
 from serving.transport.envoy.process import FOLDER, LINK
 from serving.transport.envoy.transport import EnvoyTransport
@@ -98,6 +99,7 @@ class Inside:
                 max_message_bytes=settings.max_message_bytes,
                 answered=spinner.touch,
                 folder=folder,
+                files=read_files(settings.static_files) if settings.static_files else {},
                 begin=lambda: begun.set_result(None),
             )
             return self._transport

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from serving.call import Calls, Service, rpcs
 from serving.envoy.admin import Admin
 from serving.envoy.listener import STATS
 from serving.envoy.routes import HEALTH_PAGE
+from serving.files import File
 from serving.transport import health
 from serving.transport.asgi import AsgiCall, GrpcApp, Stream
 from serving.transport.health import Health
+from serving.transport.pages import show
 
 LOOK_S = 0.02
 """How often Envoy is asked whether something has come about."""
@@ -26,7 +28,8 @@ LOOK_S = 0.02
 class EnvoyTransport:
     """What a server inside Envoy starts and stops; `app` is what Envoy calls.
 
-    `begin` lets Envoy go on with its own start, after which it listens; `folder` has its admin socket.
+    `begin` lets Envoy go on with its own start, after which it listens; `folder` has its admin socket, `files` are
+    for browsers, by path.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class EnvoyTransport:
         max_message_bytes: int,
         answered: Callable[[], None],
         folder: Path,
+        files: Mapping[str, File],
         begin: Callable[[], None],
     ) -> None:
         self._begin = begin
@@ -49,7 +53,7 @@ class EnvoyTransport:
             self._health.streams | _reflection([*self._names, health.SERVICE, reflection.SERVICE_NAME]),
             max_message_bytes=max_message_bytes,
             answered=answered,
-            pages={HEALTH_PAGE: self._health.page},
+            pages={path: show(file) for path, file in files.items()} | {HEALTH_PAGE: self._health.page},
         )
 
     @property

@@ -1,0 +1,1 @@
+"""The door: one Envoy before several servers, for whoever comes from outside."""

@@ -1,0 +1,104 @@
+"""The servers behind the door: how calls are shared among them, and which of them get none."""
+
+from serving.door.settings import DoorSettings
+from serving.envoy.parts import Config, duration, typed
+
+REPLICAS = "replicas"
+"""The name of the cluster."""
+
+CONNECT_S = 1.0
+DNS_S = 2.0
+"""How often names are looked up."""
+KEEPALIVE_S, KEEPALIVE_ANSWER_S = 10, 5
+"""A silent connection to a replica is asked for a sign of life."""
+FAILURES = 3
+"""Calls that a replica fails in a row before it is ejected."""
+MAX_EJECTED_PERCENT = 50
+"""The more are ejected, the more the others get: the last half stays."""
+RETRIES_PERCENT = 20
+"""Of the calls in flight, that may be retries: more would make a failure worse."""
+
+
+def replicas(settings: DoorSettings) -> Config:
+    """A cluster of all addresses that the names have, HTTP/2 to each, every call to the one with the fewest."""
+    return {
+        "name": REPLICAS,
+        "cluster_type": typed(
+            "envoy.cluster.dns",
+            "clusters.dns.v3.DnsCluster",
+            {"dns_lookup_family": "V4_PREFERRED", "dns_refresh_rate": duration(DNS_S)},
+        ),
+        "connect_timeout": duration(CONNECT_S),
+        "lb_policy": "LEAST_REQUEST",
+        "load_assignment": {"cluster_name": REPLICAS, "endpoints": [{"lb_endpoints": _endpoints(settings)}]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": _HTTP2},
+            }
+        },
+        "health_checks": [_health_check(settings)],
+        "outlier_detection": _outlier_detection(settings),
+        # With no healthy replica a call is refused at once. By default Envoy would then ask those that are not.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": settings.max_calls,
+                    "max_pending_requests": settings.max_calls,
+                    "max_requests": settings.max_calls,
+                    "retry_budget": {"budget_percent": {"value": RETRIES_PERCENT}, "min_retry_concurrency": 10},
+                }
+            ]
+        },
+    }
+
+
+def _endpoints(settings: DoorSettings) -> list[Config]:
+    return [
+        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
+        for host, port in settings.replica_addresses
+    ]
+
+
+def _health_check(settings: DoorSettings) -> Config:
+    """The health service of each replica is asked: one that drains, or has no model, gets no calls."""
+    every = duration(settings.check_interval_s)
+    return {
+        "grpc_health_check": {},
+        "timeout": "1s",
+        "interval": every,
+        "no_traffic_interval": every,  # by default a minute: so long nothing would be known of a replica
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+    }
+
+
+def _outlier_detection(settings: DoorSettings) -> Config:
+    """Who fails calls although it calls itself healthy, or cannot be reached, is left out for a while.
+
+    A caller's own fault (INVALID_ARGUMENT) and a refusal by load (RESOURCE_EXHAUSTED) are no failures.
+    """
+    return {
+        "consecutive_5xx": FAILURES,
+        "consecutive_gateway_failure": FAILURES,
+        "enforcing_consecutive_gateway_failure": 100,
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": FAILURES,
+        "enforcing_success_rate": 0,
+        "enforcing_local_origin_success_rate": 0,
+        "interval": duration(settings.check_interval_s),
+        "base_ejection_time": duration(settings.ejection_s),
+        "max_ejection_percent": MAX_EJECTED_PERCENT,
+        "always_eject_one_host": False,
+    }
+
+
+_HTTP2 = {
+    "connection_keepalive": {
+        "interval": duration(KEEPALIVE_S),
+        "timeout": duration(KEEPALIVE_ANSWER_S),
+    },
+    "initial_stream_window_size": 2**20,
+    "initial_connection_window_size": 2**24,
+}

@@ -1,0 +1,50 @@
+"""`python -m serving.probe HOST:PORT`: whether a server serves, by the health protocol, for what watches containers.
+
+It imports as little as it can: it runs every few seconds. Exit codes: 0 it serves, 1 it does not, 2 wrong usage.
+"""
+
+import argparse
+import sys
+from http.client import HTTPConnection, HTTPException
+
+TIMEOUT_S = 2.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Ask once; print the answer."""
+    parser = argparse.ArgumentParser(prog="python -m serving.probe", description="Ask a server whether it serves.")
+    parser.add_argument("address", metavar="HOST:PORT")
+    parser.add_argument("--http", action="store_true", help="by GET /healthz instead of grpc.health.v1.Health")
+    options = parser.parse_args(arguments)
+    ask = _ask_http if options.http else _ask_grpc
+    is_serving, said = ask(options.address)
+    print(said)
+    return 0 if is_serving else 1
+
+
+def _ask_http(address: str) -> tuple[bool, str]:
+    try:
+        connection = HTTPConnection(address, timeout=TIMEOUT_S)
+        connection.request("GET", "/healthz")
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        return False, f"{address} does not answer: {error}"
+    return status == 200, f"{address} answers GET /healthz with {status}"
+
+
+def _ask_grpc(address: str) -> tuple[bool, str]:
+    import grpc  # not for who asks by HTTP: the door's image has no grpcio
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+    from grpc_health.v1.health_pb2_grpc import HealthStub
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            response = HealthStub(channel).Check(HealthCheckRequest(), timeout=TIMEOUT_S)
+        except grpc.RpcError as error:
+            return False, f"{address} does not answer: {error}"
+    name = HealthCheckResponse.ServingStatus.Name(response.status)
+    return response.status == HealthCheckResponse.SERVING, f"{address} says {name}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
