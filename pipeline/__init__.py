@@ -7,3 +7,6 @@ import os
 # for, a training then took twenty times as long (docs/adr/0004).
 if "OMP_WAIT_POLICY" not in os.environ:  # which says the same more coarsely
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+# onnxruntime's wheels for Linux tell Microsoft of sessions unless told not to (since 1.29), as in serving.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -41,7 +41,7 @@ def _ask_grpc(address: str) -> tuple[bool, str]:
         try:
             response = HealthStub(channel).Check(HealthCheckRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError as error:
-            return False, f"{address} does not answer: {error}"
+            return False, f"{address} does not answer: {error.code().name}: {error.details()}"
     name = HealthCheckResponse.ServingStatus.Name(response.status)
     return response.status == HealthCheckResponse.SERVING, f"{address} says {name}"
 

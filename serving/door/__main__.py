@@ -21,7 +21,7 @@ log = logging.getLogger("serving.door")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Keep the door open until told to stop; 0 after a drain, 1 if it does not start or breaks, 2 for wrong settings."""
+    """Keep the door open until told to stop; 0 after a drain, 1 if it cannot start or breaks, 2 for wrong settings."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.door",
         description="Take calls for several servers: gRPC, gRPC-Web and HTTP/JSON on one port, each call to a healthy "

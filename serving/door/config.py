@@ -39,6 +39,13 @@ _LOGGED = {
 """What the access log tells of a request besides: who answered, after how many tries, and why it went wrong."""
 
 
+_SAID = {
+    "UH": "no replica serves now: no version is published yet, or all replicas are away; try again in a second",
+    "UO": "too many calls are in flight; try again in a second",
+}
+"""No healthy replica; and a limit of `max_calls`."""
+
+
 def envoy_config(settings: DoorSettings, folder: Path) -> Config:
     """All of it; `folder` is where Envoy and the door meet.
 
@@ -51,7 +58,7 @@ def envoy_config(settings: DoorSettings, folder: Path) -> Config:
         pages=pages(files),
         other={"direct_response": {"status": 404, "body": {"inline_string": NOT_HERE}}},
     )
-    listeners = [listener(settings, folder, _filters(settings), host, _LOGGED)]
+    listeners = [listener(settings, folder, _filters(settings), host, _LOGGED, _SAID)]
     if settings.metrics_port is not None:
         listeners.append(_metrics(settings, settings.metrics_port))
     return {

@@ -1,8 +1,10 @@
 """The door as a process: starts its Envoy, keeps its certificates, drains and ends it."""
 
 import asyncio
+import ctypes
 import json
 import logging
+import signal
 import subprocess
 import time
 from contextlib import ExitStack, suppress
@@ -48,7 +50,9 @@ class Door:
             config.write_text(json.dumps(envoy_config(settings, folder), indent=2))
             self._admin = Admin(folder)
             self._envoy = await asyncio.create_subprocess_exec(
-                *command(settings, config, threads=settings.threads), stdin=subprocess.DEVNULL
+                *command(settings, config, threads=settings.threads),
+                stdin=subprocess.DEVNULL,
+                preexec_fn=_end_with_parent,
             )
             await self._until_it_listens(self._envoy)
         except BaseException:
@@ -117,3 +121,8 @@ class Door:
                 self._envoy.kill()
             await self._envoy.wait()
         self._resources.close()
+
+
+def _end_with_parent() -> None:
+    """A door that was killed leaves no Envoy behind, which would keep the port: prctl(2), PR_SET_PDEATHSIG."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)

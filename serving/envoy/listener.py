@@ -28,19 +28,20 @@ def listener(
     folder: Path,
     filters: Iterable[Config],
     virtual_host: Config,
-    logged: Mapping[str, str] | None = None,
+    logged: Mapping[str, str] = {},
+    said: Mapping[str, str] = {},
 ) -> Config:
     """One that passes requests through `filters`, then by the routes of `virtual_host`.
 
-    `folder` has the certificates, `logged` is what the access log tells besides. Raises OSError where the host is no
-    address.
+    `folder` has the certificates, `logged` is what the access log tells besides, `said` what Envoy says
+    in place of its own words (`own_words`). Raises OSError where the host is no address.
     """
     chain: Config = {
         "filters": [
             typed(
                 "envoy.filters.network.http_connection_manager",
                 "filters.network.http_connection_manager.v3.HttpConnectionManager",
-                _http(settings, filters, virtual_host, logged or {}),
+                _http(settings, filters, virtual_host, logged, said),
             )
         ]
     }
@@ -78,7 +79,11 @@ def address(host: str, port: int) -> Config:
 
 
 def _http(
-    settings: ListenerSettings, filters: Iterable[Config], virtual_host: Config, logged: Mapping[str, str]
+    settings: ListenerSettings,
+    filters: Iterable[Config],
+    virtual_host: Config,
+    logged: Mapping[str, str],
+    said: Mapping[str, str],
 ) -> Config:
     return {
         "stat_prefix": "digits",
@@ -105,7 +110,7 @@ def _http(
         },
         "http_filters": list(filters),
         "route_config": {"virtual_hosts": [virtual_host], "max_direct_response_body_size_bytes": MAX_BYTES},
-        "local_reply_config": {"mappers": list(own_words())},
+        "local_reply_config": {"mappers": list(own_words(said))},
         **({"access_log": [_access_log(settings.access_log, logged)]} if settings.access_log else {}),
     }
 
@@ -149,8 +154,9 @@ def _access_log(path: Path, logged: Mapping[str, str]) -> Config:
         "traceparent": "%REQ(TRACEPARENT)%",
         **logged,
     }
-    return typed(
+    log = typed(
         "envoy.access_loggers.file",
         "access_loggers.file.v3.FileAccessLog",
         {"path": str(path), "log_format": {"json_format": fields}},
     )
+    return {**log, "filter": {"not_health_check_filter": {}}}  # those come every few seconds, for ever

@@ -1,6 +1,6 @@
 """Which paths there are, who may call them from a page, and how Envoy says that it refuses a request itself."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from google.rpc import code_pb2
 
@@ -67,12 +67,25 @@ def virtual_host(settings: ListenerSettings, *, call: Config, other: Config, pag
     return host
 
 
-def own_words() -> Iterable[Config]:
-    """What Envoy itself refuses is told as our errors are to who does not speak gRPC: google.rpc.Status in JSON."""
+def own_words(flags: Mapping[str, str]) -> Iterable[Config]:
+    """What Envoy itself refuses is told as our errors are to who does not speak gRPC: google.rpc.Status in JSON.
+
+    `flags` has what is said, to everybody, in place of Envoy's own words where it refuses for one of its reasons, such
+    as UH: https://www.envoyproxy.io/docs/envoy/v1.39.3/configuration/observability/access_log/usage
+    """
     is_grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     was_json = {"name": "x-envoy-original-path", "present_match": True}
     is_not_grpc = {**is_grpc, "invert_match": True, "treat_missing_header_as_empty": True}
     speaks_http = {"or_filter": {"filters": [{"header_filter": {"header": one}} for one in (is_not_grpc, was_json)]}}
+    for flag, text in flags.items():
+        is_so: Config = {"response_flag_filter": {"flags": [flag]}}
+        said: Config = {"body": {"inline_string": text}}
+        yield {
+            "filter": _both(is_so, speaks_http),
+            **said,
+            "body_format_override": _status_as_json(code_pb2.UNAVAILABLE),
+        }
+        yield {"filter": is_so, **said}
     for http_status, code in _CODES.items():
         yield {"filter": _both(_status("EQ", http_status), speaks_http), "body_format_override": _status_as_json(code)}
     yield {"filter": _both(_status("GE", 400), speaks_http), "body_format_override": _status_as_json(code_pb2.UNKNOWN)}

@@ -1,0 +1,237 @@
+"""What must hold of a composition that is up. `python -m tests.compose.smoke STEP ...`; smoke.sh runs all of it."""
+
+import asyncio
+import base64
+import sys
+import time
+
+import numpy as np
+from connectrpc.client import ConnectClient
+from connectrpc.compat import google_protobuf_binary_codec
+from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
+from connectrpc.protocol import ProtocolType
+from pyqwest import Client, HTTPTransport, HTTPVersion
+
+from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse
+from serving.client import DigitClient
+from serving.idx import read_images, read_labels
+from tests.compose.load import load
+from tests.compose.stack import (
+    CHANGE_S,
+    DOOR,
+    READY_S,
+    RUN_S,
+    compose,
+    execute,
+    health,
+    http,
+    is_ready,
+    kill,
+    members,
+    prefect,
+    say,
+    start_run,
+    state_of,
+    wait_for,
+)
+from tests.programs import ROOT
+
+COUNT, CALL = 1000, 100
+LEAST_RIGHT = 970
+CALLERS = 8
+MNIST = ROOT / "data" / "mnist"
+IMAGES = read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:COUNT]
+LABELS = read_labels(MNIST / "t10k-labels-idx1-ubyte.gz")[:COUNT]
+
+OTHER_PRESET = """
+from pathlib import Path
+text = Path("pipeline/presets/default.toml").read_text()
+Path("runs/other.toml").write_text(text.replace("seed = 0", "seed = 1").replace("epochs = 6", "epochs = 5"))
+"""
+
+
+def ready() -> None:
+    """The door has a replica that serves, and all services are healthy."""
+    wait_for(is_ready, READY_S, "a first version that is served")
+    say("READY")
+    for service in ("postgres", "prefect", "worker", "serving-1", "serving-2", "door"):
+        wait_for(lambda name=service: health(name) == "healthy" or None, READY_S, f"{service} healthy")  # type: ignore[misc]
+    wait_for(lambda: members() == 2 or None, CHANGE_S, "two replicas")
+    say("all services are healthy, the door has two replicas")
+
+
+def classify() -> None:
+    """1,000 images over gRPC, over HTTP/JSON and over gRPC-Web have the same answers, and they are right."""
+    by_grpc, by_json, by_web = _by_grpc(), _by_json(), asyncio.run(_by_grpc_web())
+    for name, digits in (("gRPC", by_grpc), ("HTTP/JSON", by_json), ("gRPC-Web", by_web)):
+        right = int((np.array(digits) == LABELS).sum())
+        say(f"{right} of {COUNT} images right over {name}")
+        assert right >= LEAST_RIGHT
+    assert by_grpc == by_json == by_web
+
+
+def page() -> None:
+    """The page, its description of the API, and a refusal for what is not there."""
+    assert [http(path)[0] for path in ("/", "/openapi.json", "/nothing")] == [200, 200, 404]
+    say("the page and openapi.json are there")
+
+
+def version_changes() -> None:
+    """A run that is started by Prefect's API brings another version, and no call fails meanwhile."""
+    before = http("/v1/model")[1]["model_version"]
+    execute("worker", "python", "-c", OTHER_PRESET)
+    with load(IMAGES) as outcomes:
+        run = start_run(preset="runs/other.toml", force=True)
+        wait_for(lambda: _has_ended(run), RUN_S, "the second run")
+        assert state_of(run)[0] == "COMPLETED", state_of(run)
+        wait_for(lambda: set(_versions()) == {before + 1} or None, CHANGE_S, f"version {before + 1} on both replicas")
+        time.sleep(2)
+    say(f"version {before} became {before + 1} under {outcomes.answered} calls; failed: {outcomes.failures}")
+    assert not outcomes.failures
+    assert set(outcomes.versions) == {before, before + 1}
+
+
+def replica_dies() -> None:
+    """kill -9: only calls in flight on it are lost; the door leaves it out, and takes it back."""
+    with load(IMAGES) as outcomes:
+        time.sleep(1)
+        kill("serving-1")
+        wait_for(lambda: members() == 1 or None, CHANGE_S, "the door leaves it out")
+        say("the dead replica gets no calls")
+        wait_for(lambda: members() == 2 or None, CHANGE_S, "the door takes it back")
+        time.sleep(1)
+    say(f"serving-1 was killed under {outcomes.answered} calls; lost: {outcomes.failures}")
+    assert len(outcomes.failures) <= CALLERS
+
+
+def replica_drains() -> None:
+    """An orderly restart of a replica loses nothing."""
+    with load(IMAGES) as outcomes:
+        compose("restart", "serving-2")
+        wait_for(lambda: members() == 2 or None, CHANGE_S, "the door takes it back")
+    say(f"serving-2 was restarted under {outcomes.answered} calls; lost: {outcomes.failures}")
+    assert not outcomes.failures
+
+
+def worker_dies() -> None:
+    """kill -9 in the middle of a run: the next run completes."""
+    run = start_run(again=True, force=True)
+    wait_for(lambda: state_of(run)[0] == "RUNNING" or None, RUN_S, "a run")
+    time.sleep(5)
+    kill("worker")
+    say("the worker was killed in mid-run")
+    wait_for(lambda: health("worker") == "healthy" or None, RUN_S, "the worker is back")
+    following = start_run(again=True)
+    wait_for(lambda: _has_ended(following), RUN_S, "the next run")
+    say(f"the next run: {state_of(following)}")
+    assert state_of(following)[0] == "COMPLETED"
+
+
+def rolls_back() -> None:
+    """`pipeline rollback` in the worker changes what is served, and back."""
+    before = http("/v1/model")[1]["model_version"]
+    execute("worker", "python", "-m", "pipeline", "rollback")
+    after = wait_for(lambda: next((it for it in _versions() if it != before), None), CHANGE_S, "the version before")
+    execute("worker", "python", "-m", "pipeline", "promote", str(before))
+    wait_for(lambda: set(_versions()) == {before} or None, CHANGE_S, f"version {before} again")
+    say(f"rolled back from {before} to {after}, and promoted again")
+
+
+def kept() -> None:
+    """What was published and what ran are still known: the last version, and Prefect's runs."""
+    assert min(_versions()) >= 2
+    runs = prefect("/flow_runs/filter", {"flows": {"name": {"any_": ["digits"]}}})
+    ended = [run["name"] for run in runs if run["state"]["type"] == "COMPLETED"]
+    say(f"version {_versions()[0]} is served, Prefect knows {len(ended)} completed runs")
+    assert len(ended) >= 2
+
+
+def stops() -> None:
+    """`docker compose stop` drains: a call is answered, or told that it was not begun."""
+    with load(IMAGES) as outcomes:
+        time.sleep(1)
+        compose("stop")
+        time.sleep(1)
+    kinds = {failure.split(":")[0] for failure in outcomes.failures}
+    say(f"stopped under {outcomes.answered} calls; refused as {kinds}")
+    assert kinds <= {"UnavailableError"}
+    for service in ("door", "serving-1", "serving-2"):
+        said = compose("logs", "--no-log-prefix", "--tail", "3", service)
+        assert "drained" in said or "stopped" in said, said
+    say("door and replicas have drained")
+
+
+def _has_ended(run: dict[str, object]) -> bool | None:
+    return state_of(run)[0] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") or None
+
+
+def _versions() -> list[int]:
+    """What several calls are answered by: each goes to the replica with the fewest."""
+    return [int(http("/v1/model")[1]["model_version"]) for _ in range(8)]
+
+
+def _by_grpc() -> list[int]:
+    with DigitClient(DOOR) as client:
+        return [int(digit) for part in _parts() for digit in client.classify(part).digits]
+
+
+def _by_json() -> list[int]:
+    answers = []
+    for part in _parts():
+        body = {"image_count": len(part), "pixels": base64.b64encode(part.tobytes()).decode()}
+        status, answer = http("/v1/classify", body)
+        assert status == 200, answer
+        answers += answer["digits"]
+    return answers
+
+
+async def _by_grpc_web() -> list[int]:
+    classify = MethodInfo(
+        name="Classify",
+        service_name="digits.v1.DigitService",
+        input=ClassifyRequest,
+        output=ClassifyResponse,
+        idempotency_level=IdempotencyLevel.UNKNOWN,
+        stream_type=StreamType.UNARY,
+    )
+    answers: list[int] = []
+    async with (
+        HTTPTransport(http_version=HTTPVersion.HTTP1) as transport,
+        ConnectClient(
+            f"http://{DOOR}",
+            protocol=ProtocolType.GRPC_WEB,
+            codec=google_protobuf_binary_codec(),
+            http_client=Client(transport),
+            timeout_ms=30_000,
+        ) as client,
+    ):
+        for part in _parts():
+            request = ClassifyRequest(image_count=len(part), pixels=part.tobytes())
+            answer = await client.execute_unary(request=request, method=classify)
+            answers += answer.digits
+    return answers
+
+
+def _parts() -> list[np.ndarray]:
+    return [IMAGES[first : first + CALL] for first in range(0, COUNT, CALL)]
+
+
+STEPS = {
+    step.__name__: step
+    for step in (
+        ready,
+        classify,
+        page,
+        version_changes,
+        replica_dies,
+        replica_drains,
+        rolls_back,
+        worker_dies,
+        kept,
+        stops,
+    )
+}
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or STEPS:
+        STEPS[name]()

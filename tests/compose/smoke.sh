@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The composition as its users meet it, on one that `docker compose up` has just begun on empty volumes.
+# Every command of docs/operations.md stands here or in a test, with $COMPOSE for `docker compose`.
+#   COMPOSE  the command, with the files and the project that are meant (default: docker compose)
+#   NSENTER  what leads to the services' network, where that is not this one
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export COMPOSE=${COMPOSE:-docker compose}
+NSENTER=${NSENTER:-}
+BACKUP=$(mktemp -d)
+trap 'rm -rf "$BACKUP"' EXIT
+
+make --no-print-directory .venv-serving/installed
+smoke() { $NSENTER .venv-serving/bin/python -m tests.compose.smoke "$@"; }
+
+up() {
+    $COMPOSE up --detach --wait --no-build --pull never
+    # Where all services share the network of one of them, that is another one now.
+    [ -z "$NSENTER" ] || NSENTER="nsenter -n -t $(docker inspect -f '{{.State.Pid}}' "$($COMPOSE ps -q netns)")"
+}
+
+smoke ready classify page version_changes replica_dies replica_drains rolls_back worker_dies
+
+echo "== back up"
+$COMPOSE exec -T postgres pg_dump --username prefect --format custom prefect > "$BACKUP/prefect.dump"
+$COMPOSE exec -T worker tar --create --directory model_repository . > "$BACKUP/models.tar"
+
+echo "== stop, down and up again"
+smoke stops
+$COMPOSE down
+up
+smoke ready classify kept
+
+echo "== restore, on empty volumes"
+$COMPOSE down --volumes
+$COMPOSE up --detach --wait postgres
+$COMPOSE exec -T postgres pg_restore --username prefect --dbname prefect --no-owner < "$BACKUP/prefect.dump"
+$COMPOSE run --rm --no-deps -T --entrypoint tar worker --extract --directory model_repository < "$BACKUP/models.tar"
+up
+smoke ready classify kept
+echo "== smoke: all of it holds"
