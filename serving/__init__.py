@@ -2,6 +2,6 @@
 
 import os
 
-# onnxruntime's wheels for Linux tell Microsoft of sessions unless told not to, before it loads (since 1.29). A service that people
-# run themselves calls nobody.
+# onnxruntime's wheels for Linux tell Microsoft of sessions unless told not to, before they load (since 1.29). A service
+# that people run themselves calls nobody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

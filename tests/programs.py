@@ -86,13 +86,13 @@ def server_process(
         ) as process,
     ):
         try:
-            listening = _listening(process, log)
-            yield ServerProcess(process, listening["address"], listening["metrics_port"], log)
+            told = listening(process, log)
+            yield ServerProcess(process, told["address"], told["metrics_port"], log)
         finally:
             process.kill()
 
 
-def _listening(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
+def listening(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
     """Wait for the one line that says where the server listens."""
     if process.stdout is None:
         raise AssertionError("the server was started without a pipe")
@@ -100,5 +100,5 @@ def _listening(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
     line = process.stdout.readline() if ready else ""
     if not line:
         raise AssertionError(f"the server did not start within {START_S:g} s: {log.read_text()}")
-    listening: dict[str, Any] = json.loads(line)
-    return listening
+    told: dict[str, Any] = json.loads(line)
+    return told

@@ -27,6 +27,8 @@ NOT_HERE = "there is no such page; calls: POST /v1/classify, GET /v1/model, POST
 MAX_ADDRESSES = 10_000
 """So many callers are told apart by their address at the same time."""
 
+RATE_LIMIT, _RATE_LIMIT = "envoy.filters.http.local_ratelimit", "filters.http.local_ratelimit.v3.LocalRateLimit"
+
 _ADMIN, _METRICS = "admin", "metrics"
 _STATS = (STATS, f"cluster.{REPLICAS}.", "listener.", "listener_manager.", "server.", "overload.", "sds.")
 
@@ -86,20 +88,26 @@ def _filters(settings: DoorSettings) -> Iterable[Config]:
         },
     )
     yield from filters(settings)
-    if settings.max_calls_per_s or settings.max_calls_per_s_and_address:
-        yield _rate_limit(settings)
+    yield typed(RATE_LIMIT, _RATE_LIMIT, {"stat_prefix": "digits"})  # which routes of calls fill
     yield typed("envoy.filters.http.router", "filters.http.router.v3.Router", {"suppress_envoy_headers": True})
 
 
 def _call(settings: DoorSettings) -> Config:
-    """Where a call goes. It is tried again only where nothing was started: it may be what a replica died of."""
+    """Where a call goes. It is tried again only where nothing was started: it may be what a replica died of.
+
+    A replica that drains refuses (UNAVAILABLE); as it closes, grpcio cancels what it has not handed over yet.
+    """
+    limits = (
+        {RATE_LIMIT: _rate_limit(settings)} if settings.max_calls_per_s or settings.max_calls_per_s_and_address else {}
+    )
     return {
+        **({"typed_per_filter_config": limits} if limits else {}),
         "route": {
             "cluster": REPLICAS,
             "timeout": duration(settings.request_timeout_s),
             "max_stream_duration": {"grpc_timeout_header_max": "0s"},  # a caller's own deadline, however far away
             "retry_policy": {
-                "retry_on": "connect-failure,refused-stream,reset-before-request,unavailable",
+                "retry_on": "connect-failure,refused-stream,reset-before-request,unavailable,cancelled",
                 "num_retries": settings.retries,
                 "retry_host_predicate": [
                     typed(
@@ -108,10 +116,10 @@ def _call(settings: DoorSettings) -> Config:
                         {},
                     )
                 ],
-                "host_selection_retry_max_attempts": 5,
+                "host_selection_retry_max_attempts": 10,
                 "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
             },
-        }
+        },
     }
 
 
@@ -131,7 +139,7 @@ def _rate_limit(settings: DoorSettings) -> Config:
             "rate_limits": [{"actions": [{"remote_address": {}}]}],
             "max_dynamic_descriptors": MAX_ADDRESSES,
         }
-    return typed("envoy.filters.http.local_ratelimit", "filters.http.local_ratelimit.v3.LocalRateLimit", content)
+    return {"@type": f"type.googleapis.com/envoy.extensions.{_RATE_LIMIT}", **content}
 
 
 def _bucket(calls_per_s: int) -> Config:

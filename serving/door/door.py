@@ -86,6 +86,7 @@ class Door:
         with suppress(OSError):  # it may end meanwhile
             await self._admin.drain()
             await asyncio.sleep(self._settings.drain_linger_s)
+            await self._admin.close()  # who comes now finds the door closed, rather than be cut off with it
             while await self._admin.stat(f"{STATS}downstream_rq_active") and time.monotonic() < give_up:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_S)
             await self._admin.end()

@@ -20,7 +20,7 @@ RETRIES_PERCENT = 20
 
 
 def replicas(settings: DoorSettings) -> Config:
-    """A cluster of all addresses that the names have, HTTP/2 to each, every call to the one with the fewest."""
+    """A cluster of all addresses that the names have, HTTP/2 to each, call by call in turn."""
     return {
         "name": REPLICAS,
         "cluster_type": typed(
@@ -29,7 +29,7 @@ def replicas(settings: DoorSettings) -> Config:
             {"dns_lookup_family": "V4_PREFERRED", "dns_refresh_rate": duration(DNS_S)},
         ),
         "connect_timeout": duration(CONNECT_S),
-        "lb_policy": "LEAST_REQUEST",
+        "lb_policy": "ROUND_ROBIN",  # LEAST_REQUEST prefers who fails: it has the fewest calls
         "load_assignment": {"cluster_name": REPLICAS, "endpoints": [{"lb_endpoints": _endpoints(settings)}]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -39,8 +39,12 @@ def replicas(settings: DoorSettings) -> Config:
         },
         "health_checks": [_health_check(settings)],
         "outlier_detection": _outlier_detection(settings),
-        # With no healthy replica a call is refused at once. By default Envoy would then ask those that are not.
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "common_lb_config": {
+            # With no healthy replica a call is refused at once. By default Envoy would then ask those that are not.
+            "healthy_panic_threshold": {"value": 0},
+            # Who goes gets no calls from now on. By default a second change within a second waits for its end.
+            "update_merge_window": "0s",
+        },
         "circuit_breakers": {
             "thresholds": [
                 {
@@ -90,7 +94,7 @@ def _outlier_detection(settings: DoorSettings) -> Config:
         "interval": duration(settings.check_interval_s),
         "base_ejection_time": duration(settings.ejection_s),
         "max_ejection_percent": MAX_EJECTED_PERCENT,
-        "always_eject_one_host": False,
+        "successful_active_health_check_uneject_host": False,  # it says that it is healthy, and fails
     }
 
 

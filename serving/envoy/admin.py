@@ -39,6 +39,10 @@ class Admin:
         """Tell callers to go elsewhere, with GOAWAY; new connections are still taken, and told the same."""
         await self._ask("POST", "/drain_listeners?graceful&skip_exit")
 
+    async def close(self) -> None:
+        """Take no more connections; those that are there stay."""
+        await self._ask("POST", "/drain_listeners")
+
     async def end(self) -> None:
         """Let Envoy end, as a SIGTERM would."""
         await self._ask("POST", "/quitquitquit")
