@@ -15,16 +15,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m serving.probe", description="Ask a server whether it serves.")
     parser.add_argument("address", metavar="HOST:PORT")
     parser.add_argument("--http", action="store_true", help="by GET /healthz instead of grpc.health.v1.Health")
+    parser.add_argument("--https", action="store_true", help="the same with TLS; no certificate is checked")
     options = parser.parse_args(arguments)
-    ask = _ask_http if options.http else _ask_grpc
-    is_serving, said = ask(options.address)
+    ask = _ask_http if options.http or options.https else _ask_grpc
+    is_serving, said = ask(options.address, options.https)
     print(said)
     return 0 if is_serving else 1
 
 
-def _ask_http(address: str) -> tuple[bool, str]:
+def _ask_http(address: str, has_tls: bool) -> tuple[bool, str]:
     try:
-        connection = HTTPConnection(address, timeout=TIMEOUT_S)
+        connection = _tls(address) if has_tls else HTTPConnection(address, timeout=TIMEOUT_S)
         connection.request("GET", "/healthz")
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
@@ -32,7 +33,15 @@ def _ask_http(address: str) -> tuple[bool, str]:
     return status == 200, f"{address} answers GET /healthz with {status}"
 
 
-def _ask_grpc(address: str) -> tuple[bool, str]:
+def _tls(address: str) -> HTTPConnection:
+    """It asks itself: whether others trust the certificate is not the question."""
+    import ssl
+    from http.client import HTTPSConnection
+
+    return HTTPSConnection(address, timeout=TIMEOUT_S, context=ssl._create_unverified_context())  # noqa: S323, SLF001
+
+
+def _ask_grpc(address: str, _has_tls: bool) -> tuple[bool, str]:
     import grpc  # not for who asks by HTTP: the door's image has no grpcio
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
     from grpc_health.v1.health_pb2_grpc import HealthStub

@@ -1,0 +1,111 @@
+"""What every service of the composition has. Whether it works, smoke.sh tells: it needs Docker's engine."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.programs import ROOT
+
+COMPOSITION = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSITION["services"]
+ONCE = {"secrets", "register"}
+"""Services that do something and end."""
+LASTING = sorted(SERVICES.keys() - ONCE)
+OVERRIDES = [ROOT / name for name in ("docker-compose.yml", "docker-compose.gpu.yml", "docker-compose.tls.yml")]
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_lasting_service_is_watched_limited_and_started_again(name: str) -> None:
+    """And its log does not fill the disk."""
+    service = SERVICES[name]
+    assert service["healthcheck"]["test"][0] == "CMD"
+    assert service["restart"] == "unless-stopped"
+    assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_may_do_no_more_than_it_must(name: str) -> None:
+    """Only Postgres, whose image changes its user itself, writes to its own file system."""
+    service = SERVICES[name]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    if name != "postgres":
+        assert service["cap_drop"] == ["ALL"]
+    if name not in {"postgres", "secrets"}:
+        assert service["read_only"]
+
+
+def test_only_the_door_and_pages_are_published_and_on_loopback() -> None:
+    """Unless .env says otherwise."""
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published.keys() == {"door", "prefect", "prometheus", "grafana"}
+    for ports in published.values():
+        assert all(re.match(r"(\$\{\w+:-)?127\.0\.0\.1", port) for port in ports)
+
+
+def test_serving_cannot_write_models() -> None:
+    """The worker alone can."""
+    writers = {
+        name
+        for name, service in SERVICES.items()
+        for volume in service.get("volumes", [])
+        if re.fullmatch(r"models:[^:]+", volume)
+    }
+    assert writers == {"worker"}
+
+
+def test_a_service_waits_for_what_it_needs_by_a_condition() -> None:
+    """Being there is not enough."""
+    for service in SERVICES.values():
+        assert isinstance(service.get("depends_on", {}), dict)
+
+
+def test_no_image_comes_without_a_version() -> None:
+    """But those that are built here."""
+    for service in SERVICES.values():
+        assert re.search(r":[v0-9]", service["image"]) or "digits-" in service["image"]
+
+
+def test_what_can_be_changed_stands_in_the_example() -> None:
+    """Every variable of every file, and none besides; with the value that holds."""
+    used: dict[str, str] = {}
+    for path in OVERRIDES:
+        for name, kind, value in re.findall(r"(?<!\$)\$\{(\w+)(?::([-?])([^}]*))?\}", path.read_text()):
+            used.setdefault(name, value if kind == "-" else "")
+    example = dict(re.findall(r"^#(\w+)=(.*)$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert example.keys() | {"SERVING_PROVIDER"} == used.keys()
+    assert {name: value for name, value in example.items() if used[name] != value} == {}
+
+
+@pytest.mark.parametrize("path", ["pipeline/Dockerfile", "serving/Dockerfile"])
+def test_images_hold_what_the_locks_name_and_run_as_nobody_special(path: str) -> None:
+    """Programs are process 1, and signals reach them."""
+    text = (ROOT / path).read_text()
+    assert text.count("--require-hashes") == text.count("pip install")
+    assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
+    assert all(
+        line.startswith(("ENTRYPOINT [", "CMD [")) for line in text.splitlines() if re.match(r"ENTRYPOINT|CMD", line)
+    )
+
+
+def test_the_image_without_cuda_runs_the_same_onnxruntime() -> None:
+    """Or known answers might come out otherwise there."""
+
+    def version(lock: str, package: str) -> str:
+        found = re.search(rf"^{package}==(\S+)", (ROOT / "requirements" / lock).read_text(), re.MULTILINE)
+        assert found, f"{lock} has no {package}"
+        return found[1]
+
+    same = version("serving-cpu.txt", "onnxruntime")
+    assert same == version("serving-cuda.txt", "onnxruntime-gpu") == version("pipeline.txt", "onnxruntime-gpu")
+
+
+def test_images_are_made_of_the_programs_alone() -> None:
+    """What is not named stays outside: secrets, work in progress, tests."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    named = {Path(line[1:]) for line in lines if line.startswith("!")}
+    assert {ROOT / path for path in named} <= {ROOT / path for path in named if (ROOT / path).exists()}
