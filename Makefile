@@ -11,7 +11,7 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 	--no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo check test lint types imports protos protos-lint test-serving check-slow check-gpu bench bench-serving bench-memory bench-overload bench-trailer lock clean
+.PHONY: help env demo page check test lint types imports protos protos-lint test-serving check-slow check-gpu bench bench-serving bench-memory bench-overload bench-trailer lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ $(SERVING_VENV)/installed: requirements/serving.txt requirements/test.txt
 
 demo: env  ## the whole path: train, prove, publish, serve, classify 10,000 images
 	@$(BIN)/python -m scripts.demo
+
+page: env  ## a page to draw digits on, in your browser; Ctrl-C stops it
+	@$(BIN)/python -m scripts.page
 
 check: lint types imports protos-lint test test-serving  ## everything that a machine can judge
 

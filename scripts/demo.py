@@ -50,9 +50,10 @@ def program(*arguments: str) -> dict[str, Any]:
 
 
 @contextmanager
-def server(repository: str) -> Iterator[str]:
-    """A server on a free port, drained at the end; gives its address."""
-    command = [sys.executable, "-m", "serving", "serve", "--port", "0", "--json", "--repository", repository]
+def server(repository: str, *options: str, port: int = 0) -> Iterator[str]:
+    """A server, by default on a free port, drained at the end; gives its address."""
+    serve = ("serving", "serve", "--port", str(port), "--json", "--repository", repository)
+    command = [sys.executable, "-m", *serve, *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
@@ -83,7 +84,7 @@ def summarise(repository: str, run: dict[str, Any], answers: dict[str, Any]) -> 
     table.add_row("provider", ", ".join(answers["providers"]))
     table.add_row("speed", f"{answers['images_per_second']} images/s, one caller, {BATCH} images a call")
     table.add_row("version directory", str(Path(repository) / "digits" / str(answers["model_versions"][-1])))
-    table.add_row("try next", "python -m serving serve, then python -m serving classify PATH (see README.md)")
+    table.add_row("try next", "make page: draw a digit in your browser")
     console.print(f"accuracy: {100 * answers['accuracy']:.2f} %", style="bold green")
     console.print(table)
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml # prefect brings it, without types
+import yaml  # prefect brings it, without types
 
 from pipeline.versions.card import card
 from pipeline.versions.repository import ModelRepository
