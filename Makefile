@@ -61,8 +61,9 @@ protos-lint: env
 	@$(BIN)/python -m grpc_tools.protoc -Iprotos -I$(GOOGLE) --include_imports -o .bench/protos.binpb $$(find protos -name '*.proto')
 	$(BIN)/buf lint .bench/protos.binpb --config buf.yaml
 
-protos: env  ## generate the code of the protos anew
+protos: env  ## generate the code of the protos anew, and openapi.json
 	$(BIN)/python -m grpc_tools.protoc -I. -I$(GOOGLE) --python_out=. --pyi_out=. $$(find protos -name '*.proto')
+	$(BIN)/python -m scripts.openapi
 
 bench: env  ## training: ours beside the notebook's loop, and every preset over five seeds
 	$(BIN)/python -m tests.benchmarks.bench_training
