@@ -5,6 +5,7 @@ It imports as little as it can: it runs every few seconds. Exit codes: 0 it serv
 
 import argparse
 import sys
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 
 TIMEOUT_S = 2.0
@@ -25,9 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _ask_http(address: str, has_tls: bool) -> tuple[bool, str]:
     try:
-        connection = _tls(address) if has_tls else HTTPConnection(address, timeout=TIMEOUT_S)
-        connection.request("GET", "/healthz")
-        status = connection.getresponse().status
+        with closing(_tls(address) if has_tls else HTTPConnection(address, timeout=TIMEOUT_S)) as connection:
+            connection.request("GET", "/healthz")
+            status = connection.getresponse().status
     except (OSError, HTTPException) as error:
         return False, f"{address} does not answer: {error}"
     return status == 200, f"{address} answers GET /healthz with {status}"

@@ -190,7 +190,7 @@ def test_a_page_may_call_by_grpc_web(start: Start, images: Images, sessions: Map
 
 def test_files_are_served_beside_the_calls(start: Start, tmp_path: Path, images: Images) -> None:
     """Of one folder, and of nothing above it."""
-    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "secret").write_text("what nobody may read")
     folder = tmp_path / "page"
     folder.mkdir()
     (folder / "index.html").write_text("<h1>hello</h1>")
@@ -200,10 +200,15 @@ def test_files_are_served_beside_the_calls(start: Start, tmp_path: Path, images:
     assert (body, response.getheader("content-type")) == (b"<h1>hello</h1>", "text/html; charset=utf-8")
     response, body = ask(server.address, "GET", "/a.js")
     assert response.getheader("content-type") == "text/javascript; charset=utf-8"
+    etag = str(response.getheader("etag"))
+    response, body = ask(server.address, "GET", "/a.js?again", headers={"if-none-match": etag})
+    assert (response.status, body) == (304, b"")
+    response, body = ask(server.address, "HEAD", "/a.js")
+    assert (response.status, body, response.getheader("content-length")) == (200, b"", "1")
     for path in ("/../secret", "/%2e%2e/secret", "/..%2fsecret", "/nothing"):
         response, body = ask(server.address, "GET", path)
         assert response.status in (400, 404)
-        assert b"secret" not in body
+        assert b"nobody" not in body
     response, _ = ask(server.address, "POST", "/v1/classify", as_json(images[:1]))
     assert response.status == 200
 
