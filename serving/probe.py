@@ -39,7 +39,7 @@ def _tls(address: str) -> HTTPConnection:
     import ssl
     from http.client import HTTPSConnection
 
-    return HTTPSConnection(address, timeout=TIMEOUT_S, context=ssl._create_unverified_context())  # noqa: S323, SLF001
+    return HTTPSConnection(address, timeout=TIMEOUT_S, context=ssl._create_unverified_context())  # noqa: S323
 
 
 def _ask_grpc(address: str, _has_tls: bool) -> tuple[bool, str]:
