@@ -1,7 +1,7 @@
 """The networks that a preset can name. One of your own: a module, a function that builds it, a line in the mapping.
 
 The module maps floating (batch, F_0, N_0, N_0), normalised, to logits (batch, classes). Training, evaluation, export
-and the proof need nothing more of it.
+and the proof need nothing more of it. One with a method `feature_maps` can be looked into (models/feature_maps.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from models.checks import check_integer, check_integers, check_shape
 from models.cnn import CNNSpec, Initialisation, PooledReadoutCNN, Pooling
+from models.feature_maps import check_feature_maps
 
 
 @final
@@ -120,3 +121,4 @@ def check_spec(build: Builder, spec: NetworkSpec) -> None:
     shape = tuple(network(images).shape)
     if shape != (2, spec.classes):
         raise ValueError(f"the network must map two images to logits of shape (2, {spec.classes}), got {shape}")
+    check_feature_maps(network, images)

@@ -1,12 +1,13 @@
 """The classifier that is trained and served alike: pixels in, logits and probabilities out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from models.checks import check_shape
+from models.feature_maps import NamedMaps, ShowsFeatureMaps
 
 CHANNELS = (1, 3)
 """The bytes that a pixel may have: grey; red, green, blue."""
@@ -74,6 +75,18 @@ class ImageClassifier(nn.Module):
         _check_pixels(images, self.channels)
         logits: Tensor = self.network(self.normalise(images)) / self.temperature  # (batch, classes), (-∞, ∞)
         return logits
+
+    def feature_maps(self, images: Tensor) -> Iterator[NamedMaps]:
+        """Yield the float32 maps (batch, feature, row, column) behind each layer, for images as in `forward`.
+
+        Nothing where the network shows none.
+
+        Raises:
+            ValueError: images is not uint8, or has another rank or size than the network takes.
+        """
+        _check_pixels(images, self.channels)
+        if isinstance(self.network, ShowsFeatureMaps):
+            yield from self.network.feature_maps(self.normalise(images))
 
     def normalise(self, images: Tensor) -> Tensor:
         """Map uint8 (batch, row, column[, 3]) to float32 (batch, channel, row, column): (pixel/255 - mean) / std."""

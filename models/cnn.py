@@ -1,6 +1,6 @@
 """The convolutional networks of the lab: plain (Task 1), pooled (Task 3), pooled with a readout (Task 4)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.checks import check_choice, check_integer, check_layers, check_shape, check_sizes, check_tuple
+from models.feature_maps import NamedMaps
 from models.filters import torch_convolution
 from models.pooling import average_pool, max_pool
 
@@ -137,14 +138,24 @@ class PooledCNN(nn.Module):
         Raises:
             ValueError: images has another rank, number of features or size.
         """
+        maps = images
+        for _, maps in self.feature_maps(images):  # noqa: B007 - the last of them is the answer
+            pass
+        return maps  # (batch, F_L, N_L, N_L), [0, ∞)
+
+    def feature_maps(self, images: Tensor) -> Iterator[NamedMaps]:
+        """Yield "convolution l", behind the ReLU, (batch, F_l, N_{l-1}, N_{l-1}), and "pooling l", both [0, ∞).
+
+        A layer that keeps its size has no pooling. Takes what `forward` takes, and raises what it raises.
+        """
         check_shape(images, "batch", self.in_features, self.in_size, self.in_size)
-        for convolution, normalisation, window in zip(
-            self.convolutions, self.normalisations, self.windows, strict=True
-        ):
+        layers = zip(self.convolutions, self.normalisations, self.windows, strict=True)
+        for number, (convolution, normalisation, window) in enumerate(layers, start=1):
             images = functional.relu(normalisation(convolution(images)))  # (batch, F_l, N_{l-1}, N_{l-1}), [0, ∞)
+            yield f"convolution {number}", images
             if window > 1:  # else each pixel is a window of its own, and would cost a pass over all of them
                 images = self.pool(images, window)  # (batch, F_l, N_l, N_l), [0, ∞)
-        return images
+                yield f"pooling {number}", images
 
 
 @final
@@ -185,6 +196,10 @@ class PooledReadoutCNN(nn.Module):
         """
         features: Tensor = self.layers(images)  # (batch, F_L, N_L, N_L), [0, ∞)
         return features.flatten(start_dim=1) @ self.readout  # (batch, classes), (-∞, ∞)
+
+    def feature_maps(self, images: Tensor) -> Iterator[NamedMaps]:
+        """Yield what PooledCNN.feature_maps yields: all that the readout is made of, and what came before it."""
+        return self.layers.feature_maps(images)
 
 
 def _convolutions(taps: Sequence[int], features: Sequence[int], convolution: Convolution) -> nn.ModuleList:

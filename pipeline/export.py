@@ -1,13 +1,15 @@
-"""Writes a trained classifier as one ONNX file, the same bytes for the same weights."""
+"""Writes a trained classifier as one ONNX file, and what its layers show as another: same weights, same bytes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import onnx
 import torch
+from torch import Tensor, nn
 
+from models.classifier import ImageClassifier
 from pipeline.training.checkpoint import load_checkpoint
 
 OPSET = 20  # IR 10: what onnxruntime, Triton and others of the last two years load
@@ -16,23 +18,45 @@ OUTPUTS = ("logits", "probabilities")
 EXAMPLE_COUNT = 2  # any batch but 1, which torch.export would take for a constant
 
 
-def export(checkpoint: Path, destination: Path, *, size: int) -> Path:
+def export(checkpoint: Path, destination: Path, *, size: int, features: Path | None = None) -> Path:
     """Export the classifier in `checkpoint` to the file `destination` and return it.
 
     The graph takes images, uint8 (batch, size, size), or (batch, size, size, 3) where the classifier takes colours, and
     gives logits and probabilities, float32 (batch, classes).
     Normalisation, temperature and softmax are inside, so that nobody outside writes them again.
+
+    The file `features` gets a graph that takes the same images and gives, for each layer under its name, the feature
+    maps behind it, float32 (batch, feature, row, column). No such file comes of a network that shows none.
     """
     classifier = load_checkpoint(checkpoint, torch.device("cpu")).float()
     colours = () if classifier.channels == 1 else (classifier.channels,)
     example = torch.zeros(EXAMPLE_COUNT, size, size, *colours, dtype=torch.uint8)
+    if features and (layers := [name for name, _ in classifier.feature_maps(example)]):
+        _write(_FeatureMaps(classifier).eval(), example, layers, features)
+    return _write(classifier, example, OUTPUTS, destination)
+
+
+@final
+class _FeatureMaps(nn.Module):
+    """A classifier of which the feature maps are asked in place of the answer."""
+
+    def __init__(self, classifier: ImageClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map uint8 (batch, row, column[, 3]) to the maps of each layer, float32 (batch, feature, row, column)."""
+        return tuple(maps for _, maps in self.classifier.feature_maps(images))
+
+
+def _write(module: nn.Module, example: Tensor, outputs: Sequence[str], destination: Path) -> Path:
     program = torch.onnx.export(
-        classifier,
+        module,
         (example,),
         dynamo=True,
         opset_version=OPSET,
         input_names=[INPUT],
-        output_names=list(OUTPUTS),
+        output_names=list(outputs),
         dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
         external_data=False,
         verbose=False,
@@ -52,7 +76,8 @@ def _pool_by_convolution(graph: onnx.GraphProto) -> None:
     onnxruntime lays channels out in blocks for its convolutions. Its AveragePool wants them back where a block is not
     full, as in small networks, and takes longer than the convolutions themselves; a convolution stays in the blocks.
     """
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+    values = (*graph.value_info, *graph.output)
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in values}
     for place, node in enumerate(graph.node):
         told = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         if node.op_type != "AveragePool" or not _is_plain(told):

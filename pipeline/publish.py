@@ -11,6 +11,7 @@ from pipeline.pages.page import INDEX
 from pipeline.versions.card import card
 from pipeline.versions.repository import (
     CARD,
+    FEATURES,
     KNOWN_ANSWERS,
     MANIFEST,
     MODEL,
@@ -25,6 +26,7 @@ from pipeline.versions.repository import (
 from protos.artifact.v1.manifest_pb2 import File, Manifest
 
 SCHEMA = "artifact/v1"
+GRAPHS = (MODEL, FEATURES)
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,10 @@ class Publication:
 def publish(repository: Path, candidate: Path, description: Manifest) -> Publication:
     """Publish the files in `candidate` as the next version of the model that `description` names.
 
-    Published are the model, its known answers, the report where there is one, and a model card, which is written here.
-    `description` is a manifest without what only publishing knows: version, parent, files, time. The same model with
-    the same labels is published once; CURRENT then stays as it is, so that a scheduled run never undoes a rollback,
-    except that it is written anew where it cannot be read.
+    Published are the model, its known answers, its feature maps and the report where there are any, and a model card,
+    which is written here. `description` is a manifest without what only publishing knows: version, parent, files, time.
+    The same model with the same feature maps and labels is published once; CURRENT then stays as it is, so that a
+    scheduled run never undoes a rollback, except that it is written anew where it cannot be read.
     Raises PublishError.
     """
     model = ModelRepository(repository / description.model_name)
@@ -67,12 +69,12 @@ def publish(repository: Path, candidate: Path, description: Manifest) -> Publica
 
 
 def find_same(model: ModelRepository, candidate: Path, description: Manifest) -> int | None:
-    """The newest version with this model and these labels whose bytes are still whole."""
-    digest = sha256_of(candidate / MODEL)
+    """The newest version with this model, these feature maps and these labels whose bytes are still whole."""
+    graphs = {name: sha256_of(candidate / name) for name in GRAPHS if (candidate / name).is_file()}
     for version in reversed(model.versions()):
         manifest = model.manifest(version)
-        published = {file.path: file.sha256 for file in manifest.files}
-        is_same = published.get(MODEL) == digest and manifest.labels == description.labels
+        published = {file.path: file.sha256 for file in manifest.files if file.path in GRAPHS}
+        is_same = published == graphs and manifest.labels == description.labels
         if is_same and model.is_whole(version):
             return version
     return None
@@ -104,7 +106,8 @@ def _create_version(model: ModelRepository, candidate: Path, description: Manife
 
 def _published_files(candidate: Path) -> list[Path]:
     """What goes into the version directory; a candidate has more, such as the checkpoint."""
-    return [candidate / MODEL, candidate / KNOWN_ANSWERS, *sorted((candidate / REPORT).glob("*"))]
+    features = [candidate / FEATURES] if (candidate / FEATURES).is_file() else []
+    return [candidate / MODEL, *features, candidate / KNOWN_ANSWERS, *sorted((candidate / REPORT).glob("*"))]
 
 
 def _manifest(model: ModelRepository, description: Manifest, version: int) -> Manifest:

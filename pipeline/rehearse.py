@@ -15,9 +15,10 @@ import numpy as np
 
 from pipeline.errors import NoAnswerError
 from pipeline.gates.verdict import Verdict
+from pipeline.proof.providers import CUDA
 from pipeline.publish import publish
 from pipeline.server.stub import Stub
-from pipeline.verify import CUDA, PROBABILITIES_TOLERANCE
+from pipeline.verify import PROBABILITIES_TOLERANCE
 from pipeline.versions.repository import KNOWN_ANSWERS
 from protos.artifact.v1.manifest_pb2 import Manifest
 

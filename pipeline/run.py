@@ -26,7 +26,7 @@ from pipeline.verify import verify
 from pipeline.versions.fingerprint import Made, find_made, fingerprint_of
 from pipeline.versions.manifest import conclude, describe, recorded_test
 from pipeline.versions.provenance import sources_sha256
-from pipeline.versions.repository import KNOWN_ANSWERS, MODEL, ModelRepository
+from pipeline.versions.repository import FEATURES, KNOWN_ANSWERS, MODEL, ModelRepository
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,8 +74,9 @@ def run(
         training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
         temperature = step(calibrate)(checkpoint, dataset, device=device)
         validation = step(evaluate)(checkpoint, dataset, split="validation", device=device)
-        model = step(export)(checkpoint, candidate / MODEL, size=summary.height)
-        verification = step(verify)(model, checkpoint, dataset, known_answers=candidate / KNOWN_ANSWERS)
+        features, known_answers = candidate / FEATURES, candidate / KNOWN_ANSWERS
+        model = step(export)(checkpoint, candidate / MODEL, size=summary.height, features=features)
+        verification = step(verify)(model, checkpoint, dataset, known_answers=known_answers, features=features)
         known = (request.model, preset, dataset, summary, training, validation, verification)
         description = describe(*known, fingerprint=fingerprint, sources=sources, temperature=temperature)
         compared = step(compare)(request.repository, candidate, description, dataset, validation, preset.gates)

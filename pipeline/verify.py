@@ -1,6 +1,6 @@
 """Proves the ONNX file, as it lies on the disk, equal to the PyTorch classifier that it was exported from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +14,12 @@ from onnx.reference import ReferenceEvaluator
 
 from pipeline.data.dataset import Dataset, load_split
 from pipeline.errors import VerificationError
-from pipeline.export import INPUT, OPSET, OUTPUTS
+from pipeline.export import INPUT, OUTPUTS
+from pipeline.proof.extremes import COLOURS, Images, extremes
+from pipeline.proof.features import prove_features
+from pipeline.proof.file import described, read_onnx
+from pipeline.proof.providers import sessions
 from pipeline.training.checkpoint import load_checkpoint
-
-CUDA = "CUDAExecutionProvider"
-PROVIDERS = ("CPUExecutionProvider", CUDA)  # those that serving offers
-STRICT = {CUDA: {"use_tf32": "0"}}  # TF32 keeps 10 bits of a number where float32 keeps 23
 
 # Rounding alone was seen to cost 2e-6 (torch 2.14, onnxruntime 1.31, CPU); a single changed weight costs far more.
 LOGITS_TOLERANCE = 2e-5
@@ -29,10 +29,7 @@ PROBABILITIES_TOLERANCE = 2e-5
 
 BATCH_SIZES = (1, 2, 3, 7, 64, 129, 1000)
 REFERENCE_COUNT = 16  # onnx.reference is thorough and slow
-COLOURS = 3  # the channels of a colour image
 KNOWN_ANSWERS = slice(0, 64)  # the extremes, and the first validation images
-
-Images = NDArray[np.uint8]
 
 
 class Answers(NamedTuple):
@@ -73,6 +70,8 @@ class Verification:
     known_answer_count: int
     opset: int
     ir_version: int
+    maps_distance: float | None = None
+    """How far a feature map is off at most, relative to the largest value of its layer; None where there are none."""
 
     @property
     def providers(self) -> tuple[str, ...]:
@@ -92,24 +91,29 @@ class Verification:
     @property
     def detail(self) -> str:
         """The finding in one sentence."""
+        maps = "" if self.maps_distance is None else f", feature maps within {self.maps_distance:.1e}"
         return (
             f"{self.image_count} images on {', '.join(self.providers)} as PyTorch answers them: logits within "
             f"{self.distance.logits:.1e} of the largest one, probabilities within {self.distance.probabilities:.1e}, "
-            f"{'the same bits' if self.is_batch_invariant else 'not the same bits'} in every batch"
+            f"{'the same bits' if self.is_batch_invariant else 'not the same bits'} in every batch{maps}"
         )
 
 
-def verify(model: Path, checkpoint: Path, dataset: Dataset, *, known_answers: Path) -> Verification:
+def verify(
+    model: Path, checkpoint: Path, dataset: Dataset, *, known_answers: Path, features: Path | None = None
+) -> Verification:
     """Compare the file `model` with the classifier in `checkpoint`, and write `known_answers`.
 
     The images are synthetic extremes and the whole validation split, in batches of several sizes, on every execution
-    provider that is really there; onnx.reference gives a third opinion on a few of them. VerificationError where they
+    provider that is really there; onnx.reference gives a third opinion on a few of them. Where the network shows
+    feature maps, the file `features` is compared on the images of the known answers. VerificationError where they
     differ.
     """
-    graph = _check_file(model)
-    images = np.concatenate([_extremes(graph), load_split(dataset, "validation", torch.device("cpu")).images.numpy()])
+    graph = read_onnx(model)
+    _check_signature(model, graph.graph)
+    images = np.concatenate([extremes(graph), load_split(dataset, "validation", torch.device("cpu")).images.numpy()])
     expected = _ask_pytorch(checkpoint, images)
-    parities = tuple(_prove(provider, run, images, expected) for provider, run in _runs(model).items())
+    parities = tuple(_prove(provider, _run(session), images, expected) for provider, session in sessions(model).items())
     _write_known_answers(known_answers, images, expected)
     return Verification(
         reference=_prove_reference(graph, images, expected),
@@ -119,6 +123,7 @@ def verify(model: Path, checkpoint: Path, dataset: Dataset, *, known_answers: Pa
         known_answer_count=len(images[KNOWN_ANSWERS]),
         opset=graph.opset_import[0].version,
         ir_version=graph.ir_version,
+        maps_distance=prove_features(features, checkpoint, images[KNOWN_ANSWERS]) if features else None,
     )
 
 
@@ -137,24 +142,8 @@ def _prove_reference(graph: onnx.ModelProto, images: Images, expected: Answers) 
     return Parity("onnx.reference", len(few), (len(few),), distance, is_batch_invariant=True)
 
 
-def _check_file(path: Path) -> onnx.ModelProto:
-    """Demand one whole valid ONNX file with the signature of the contract."""
-    try:
-        onnx.checker.check_model(path, full_check=True)
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # the checker, protobuf and the file system share no base class
-        raise VerificationError(f"{path}: is no valid ONNX file: {str(error).strip().splitlines()[0]}") from error
-    if any(tensor.external_data for tensor in model.graph.initializer):
-        raise VerificationError(f"{path}: keeps weights in another file; expected one file")
-    opsets = [(opset.domain, opset.version) for opset in model.opset_import]
-    if opsets != [("", OPSET)]:
-        raise VerificationError(f"{path}: uses opsets {opsets}; expected only version {OPSET} of the default domain")
-    _check_signature(path, model.graph)
-    return model
-
-
 def _check_signature(path: Path, graph: onnx.GraphProto) -> None:
-    came = [_describe(value) for value in (*graph.input, *graph.output)]
+    came = described(*graph.input, *graph.output)
     names = [name for name, _, _ in came]
     types = [dtype for _, dtype, _ in came]
     shapes = [shape for _, _, shape in came]
@@ -172,38 +161,6 @@ def _check_signature(path: Path, graph: onnx.GraphProto) -> None:
         )
 
 
-def _describe(value: onnx.ValueInfoProto) -> tuple[str, str, list[str | int]]:
-    tensor = value.type.tensor_type
-    shape = [dimension.dim_param or dimension.dim_value for dimension in tensor.shape.dim]
-    return value.name, onnx.TensorProto.DataType.Name(tensor.elem_type), shape
-
-
-def _extremes(model: onnx.ModelProto) -> Images:
-    """Images that no data set holds: empty, full, chequered, one pixel, a ramp, noise; in colour in each ink too."""
-    dimensions = model.graph.input[0].type.tensor_type.shape.dim[1:]
-    height, width, *colours = (dimension.dim_value for dimension in dimensions)
-    rows, columns = np.indices((height, width))
-    one_pixel = np.zeros((height, width))
-    one_pixel[height // 2, width // 2] = 255
-    pictures = [
-        np.zeros((height, width)),
-        np.full((height, width), 255),
-        255 * ((rows + columns) % 2),
-        one_pixel,
-        255 * columns // max(1, width - 1),
-        *np.random.default_rng(0).integers(0, 256, (3, height, width)),
-    ]
-    extremes = np.stack(pictures).astype(np.uint8)
-    return _coloured(extremes) if colours else extremes
-
-
-def _coloured(grey: Images) -> Images:
-    """Each picture in white, red, green and blue, and noise in which every channel is another."""
-    noise = np.random.default_rng(1).integers(0, 256, (1, *grey.shape[1:], COLOURS), np.uint8)
-    inks = np.concatenate([np.ones((1, COLOURS), np.uint8), np.eye(COLOURS, dtype=np.uint8)])
-    return np.concatenate([noise, *(grey[..., np.newaxis] * ink for ink in inks)])
-
-
 @torch.no_grad()
 def _ask_pytorch(checkpoint: Path, images: Images) -> Answers:
     classifier = load_checkpoint(checkpoint, torch.device("cpu")).float()
@@ -214,22 +171,6 @@ def _ask_pytorch(checkpoint: Path, images: Images) -> Answers:
 
 def _ask_reference(model: onnx.ModelProto, images: Images) -> Answers:
     return Answers(*ReferenceEvaluator(model).run(list(OUTPUTS), {INPUT: images}))
-
-
-def _runs(path: Path) -> Mapping[str, Run]:
-    """A way to run the file on each execution provider that is really there.
-
-    onnxruntime lists what it was built with and falls back to the CPU in silence: only the session tells the truth.
-    """
-    onnxruntime.set_default_logger_severity(4)
-    runs = {}
-    for provider in PROVIDERS:
-        if provider in onnxruntime.get_available_providers():
-            options = [(provider, STRICT.get(provider, {}))]
-            session = onnxruntime.InferenceSession(path.read_bytes(), providers=options, enable_fallback=0)
-            if session.get_providers()[0] == provider:
-                runs[provider] = _run(session)
-    return runs
 
 
 def _run(session: onnxruntime.InferenceSession) -> Run:

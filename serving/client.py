@@ -24,7 +24,15 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 from numpy.typing import ArrayLike, NDArray
 
-from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest, GetModelResponse
+from protos.digits.v1 import digits_pb2
+from protos.digits.v1.digits_pb2 import (
+    ClassifyRequest,
+    ClassifyResponse,
+    GetFeatureMapsRequest,
+    GetFeatureMapsResponse,
+    GetModelRequest,
+    GetModelResponse,
+)
 from serving.errors import DeadlineError, InvalidRequestError, ServingError, UnavailableError, from_status
 
 TIMEOUT_S = 10.0
@@ -62,6 +70,21 @@ class Classifications:
         """float32 (image,): the probability of the answered digit, [0, 1]."""
         confidences: NDArray[np.float32] = self.probabilities.max(axis=1)
         return confidences
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """What the layers of the network make of one image."""
+
+    layers: dict[str, NDArray[np.float32]]
+    """The maps behind each layer, by its name, from the image to the readout: float32 (feature, row, column).
+
+    They travel as bytes: a value is off by at most 1/510 of what lies between the least and the greatest of its layer.
+    """
+    model_name: str
+    model_version: int
+    provider: str
+    """The onnxruntime execution provider that ran the model."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +128,7 @@ class DigitClient:
         self._channel = _connect(grpc, address, credentials)
         self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
         self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
+        self._get_feature_maps = _method(self._channel, "GetFeatureMaps", GetFeatureMapsRequest, GetFeatureMapsResponse)
 
     def classify(
         self, images: ArrayLike, *, model_version: int | None = None, timeout_s: float | None = None
@@ -128,6 +152,13 @@ class DigitClient:
     def model(self, *, model_version: int | None = None, timeout_s: float | None = None) -> Model:
         """Describe the model version that answers now, or the one that `model_version` names."""
         return _model(self._call(self._get_model, GetModelRequest(model_version=model_version), timeout_s))
+
+    def feature_maps(
+        self, image: ArrayLike, *, model_version: int | None = None, timeout_s: float | None = None
+    ) -> FeatureMaps:
+        """Show what each layer makes of one uint8 image, (row, column) or (row, column, 3); for people who look."""
+        request = _feature_maps_request(image, model_version)
+        return _feature_maps(self._call(self._get_feature_maps, request, timeout_s))
 
     def wait_until_serving(self, within_s: float) -> Model:
         """Wait for a server that has a model; raises what it last said when that takes more than `within_s` seconds."""
@@ -165,6 +196,7 @@ class AsyncDigitClient:
         self._channel = _connect(grpc.aio, address, credentials)
         self._classify = _method(self._channel, "Classify", ClassifyRequest, ClassifyResponse)
         self._get_model = _method(self._channel, "GetModel", GetModelRequest, GetModelResponse)
+        self._get_feature_maps = _method(self._channel, "GetFeatureMaps", GetFeatureMapsRequest, GetFeatureMapsResponse)
 
     async def classify(
         self, images: ArrayLike, *, model_version: int | None = None, timeout_s: float | None = None
@@ -188,6 +220,13 @@ class AsyncDigitClient:
     async def model(self, *, model_version: int | None = None, timeout_s: float | None = None) -> Model:
         """Describe the model version that answers now, or the one that `model_version` names."""
         return _model(await self._call(self._get_model, GetModelRequest(model_version=model_version), timeout_s))
+
+    async def feature_maps(
+        self, image: ArrayLike, *, model_version: int | None = None, timeout_s: float | None = None
+    ) -> FeatureMaps:
+        """Show what each layer makes of one uint8 image, (row, column) or (row, column, 3); for people who look."""
+        request = _feature_maps_request(image, model_version)
+        return _feature_maps(await self._call(self._get_feature_maps, request, timeout_s))
 
     async def wait_until_serving(self, within_s: float) -> Model:
         """Wait for a server that has a model; raises what it last said when that takes more than `within_s` seconds."""
@@ -250,6 +289,31 @@ def _classifications(response: ClassifyResponse) -> Classifications:
         model_version=response.model_version,
         provider=response.provider,
     )
+
+
+def _feature_maps_request(image: ArrayLike, model_version: int | None) -> GetFeatureMapsRequest:
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)):
+        raise ValueError(
+            f"image: came {pixels.dtype} of shape {pixels.shape}, expected one uint8 image, (row, column), or "
+            "(row, column, 3) for colour, [0, 255]"
+        )
+    return GetFeatureMapsRequest(pixels=pixels.tobytes(), model_version=model_version)
+
+
+def _feature_maps(response: GetFeatureMapsResponse) -> FeatureMaps:
+    return FeatureMaps(
+        layers={layer.name: _maps(layer) for layer in response.layers},
+        model_name=response.model_name,
+        model_version=response.model_version,
+        provider=response.provider,
+    )
+
+
+def _maps(layer: digits_pb2.FeatureMaps) -> NDArray[np.float32]:
+    shape = (layer.feature_count, layer.height, layer.width)
+    shares = np.frombuffer(layer.intensities, np.uint8).reshape(shape) / 255  # float64, [0, 1]
+    return (layer.minimum + shares * (layer.maximum - layer.minimum)).astype(np.float32)
 
 
 def _model(response: GetModelResponse) -> Model:

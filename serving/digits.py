@@ -3,13 +3,21 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.digits.v1 import digits_pb2
-from protos.digits.v1.digits_pb2 import ClassifyRequest, GetModelRequest, GetModelResponse
+from protos.digits.v1.digits_pb2 import (
+    ClassifyRequest,
+    GetFeatureMapsRequest,
+    GetFeatureMapsResponse,
+    GetModelRequest,
+    GetModelResponse,
+)
 from serving.answer import encode
+from serving.aside import Aside
 from serving.batching.batcher import Batcher
 from serving.batching.queue import Timing
 from serving.call import Call, Method
@@ -25,7 +33,7 @@ ENVELOPE_BYTES = 64  # of a message around its pixels
 
 
 class DigitService:
-    """Classifies images and describes the model that does."""
+    """Classifies images, describes the model that does, and shows what its layers see."""
 
     descriptor: ServiceDescriptor = digits_pb2.DESCRIPTOR.services_by_name["DigitService"]
 
@@ -34,6 +42,7 @@ class DigitService:
         repository: Repository,
         batcher: Batcher[Session, Predictions],
         decoder: PngDecoder,
+        aside: Aside,
         *,
         max_image_count: int,
         max_message_bytes: int,
@@ -41,9 +50,14 @@ class DigitService:
         self._repository = repository
         self._batcher = batcher
         self._decoder = decoder
+        self._aside = aside
         self._max_image_count = max_image_count
         self._max_message_bytes = max_message_bytes
-        self.methods: Mapping[str, Method] = {"Classify": self.classify, "GetModel": self.get_model}
+        self.methods: Mapping[str, Method] = {
+            "Classify": self.classify,
+            "GetModel": self.get_model,
+            "GetFeatureMaps": self.get_feature_maps,
+        }
 
     async def classify(self, request: ClassifyRequest, call: Call) -> bytes:
         """Classify the images of one call."""
@@ -84,6 +98,19 @@ class DigitService:
             loaded=since,
             refusal=_refusal(self._repository.refusal),
             loaded_versions=self._repository.loaded_versions,
+        )
+
+    async def get_feature_maps(self, request: GetFeatureMapsRequest, call: Call) -> GetFeatureMapsResponse:
+        """Show what the layers make of one image."""
+        session = self._repository.session(request.model_version)
+        images = from_pixels(request.pixels, 1, session.image_shape)
+        call.facts["model_version"] = session.manifest.version
+        layers = await self._aside.do(partial(session.features.look, images))
+        return GetFeatureMapsResponse(
+            layers=layers,
+            model_name=session.manifest.model_name,
+            model_version=session.manifest.version,
+            provider=session.provider,
         )
 
     def _wrong_count(self, image_count: int, session: Session) -> InvalidRequestError:

@@ -4,6 +4,7 @@ Exception
 ├── ServingError                what a caller sees; the client raises the same classes
 │   ├── InvalidRequestError     the request itself is wrong
 │   ├── UnknownVersionError     the version that the request names is not loaded
+│   ├── NoFeatureMapsError      the version has no feature maps to show
 │   ├── UnavailableError        try again, here or elsewhere
 │   │   ├── NoModelError        no version is loaded yet
 │   │   └── DrainingError       the server is shutting down
@@ -59,6 +60,10 @@ class InvalidRequestError(ServingError):
 
 class UnknownVersionError(ServingError):
     """The version that the request names is not loaded here; the message says which ones are."""
+
+
+class NoFeatureMapsError(ServingError):
+    """The version was published without feature maps, or onnxruntime cannot load them here; the message says which."""
 
 
 class UnavailableError(ServingError):
@@ -124,6 +129,7 @@ CANCELLED = Status(code_pb2.CANCELLED)
 STATUSES: Mapping[type[ServingError], Status] = {
     InvalidRequestError: Status(code_pb2.INVALID_ARGUMENT, "INVALID_REQUEST"),
     UnknownVersionError: Status(code_pb2.NOT_FOUND, "UNKNOWN_VERSION"),
+    NoFeatureMapsError: Status(code_pb2.NOT_FOUND, "NO_FEATURE_MAPS"),
     UnavailableError: Status(code_pb2.UNAVAILABLE, "UNAVAILABLE"),
     NoModelError: Status(code_pb2.UNAVAILABLE, "NO_MODEL"),
     DrainingError: Status(code_pb2.UNAVAILABLE, "DRAINING"),

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from protos.artifact.v1.manifest_pb2 import Current
+from serving.aside import Aside
 from serving.batching.admission import Limits
 from serving.batching.batcher import Batcher
 from serving.batching.crowd import Crowd
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from serving.telemetry.tracing import Tracing
 
 STOP_GRACE_S = 0.5
+MAX_LOOKING = 64  # images that wait to be looked into, layer by layer: people look, one at a time
 
 MakeTransport = Callable[[Settings, Sequence[Service], Calls, Spinner], Transport]
 """Makes what brings the calls; it touches the spinner after each answer."""
@@ -70,10 +72,12 @@ class Server:
             is_lone=lambda: self._transport.calls_on_their_way <= 1,
         )
         self._decoder = PngDecoder(max_queue_images=settings.max_queue_images)
+        self._aside = Aside("images to be looked into", max_waiting=min(MAX_LOOKING, settings.max_queue_images))
         service = DigitService(
             self._repository,
             batcher,
             self._decoder,
+            self._aside,
             max_image_count=settings.max_image_count,
             max_message_bytes=settings.max_message_bytes,
         )
@@ -125,6 +129,7 @@ class Server:
             await asyncio.to_thread(self._tracing.close)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._decoder.close()
+        self._aside.close()
         self._repository.close()
         self._metrics.close()
         log.info("stopped")

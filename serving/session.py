@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from typing import Literal, NamedTuple
 
@@ -18,8 +19,9 @@ from protos.artifact.v1.manifest_pb2 import Manifest
 from protos.digits.v1.digits_pb2 import ClassifyResponse
 from serving.batching.pace import Pace
 from serving.errors import ProviderError, VersionRefusedError
+from serving.feature_maps import Features
 from serving.pixels import Images
-from serving.versions.manifest import KnownAnswers, Version
+from serving.versions.manifest import FEATURES, MODEL, KnownAnswers, Version
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +85,9 @@ class Session:
         self.manifest: Manifest = version.manifest
         self.image_shape = version.image_shape
         self.image_bytes = math.prod(version.image_shape)
-        self._runtime = _create(version.model, provider, threads)
+        self._runtime = _create(MODEL, version.model, provider, threads)
+        self.features = Features(version, partial(_create, FEATURES, provider=provider, threads=threads))
+        """What its layers make of an image."""
         self.provider = provider
         self.answer_constant = ClassifyResponse(
             model_name=self.manifest.model_name, model_version=self.manifest.version, provider=provider
@@ -175,7 +179,7 @@ def _cuda_fault() -> str | None:
     return None
 
 
-def _create(model: bytes, provider: str, threads: int) -> onnxruntime.InferenceSession:
+def _create(name: str, content: bytes, provider: str, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -185,15 +189,15 @@ def _create(model: bytes, provider: str, threads: int) -> onnxruntime.InferenceS
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = onnxruntime.InferenceSession(
-            model,
+            content,
             options,
             providers=[(provider, PROVIDER_OPTIONS[provider])],
             enable_fallback=0,  # else a failing run moves to the CPU, and the answer names the wrong provider
         )
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise VersionRefusedError(f"model.onnx: onnxruntime cannot load it: {_first_line(error)}") from error
+        raise VersionRefusedError(f"{name}: onnxruntime cannot load it: {_first_line(error)}") from error
     if session.get_providers()[0] != provider:
-        raise VersionRefusedError(f"model.onnx: onnxruntime did not take {provider} for it")
+        raise VersionRefusedError(f"{name}: onnxruntime did not take {provider} for it")
     return session
 
 

@@ -25,6 +25,7 @@ LOCK = ".lock"
 STAGING = ".staging"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+FEATURES = "features.onnx"  # only of networks that show feature maps
 KNOWN_ANSWERS = "known_answers.npz"
 CARD = "README.md"
 REPORT = "report"

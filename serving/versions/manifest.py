@@ -24,6 +24,7 @@ CURRENT = "CURRENT"
 HISTORY = "HISTORY.jsonl"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
+FEATURES = "features.onnx"
 KNOWN_ANSWERS = "known_answers.npz"
 SCHEMA = "artifact/v1"
 COLOURS = 3
@@ -52,6 +53,8 @@ class Version:
     model: bytes
     """The bytes of model.onnx; read once, so that what was hashed is what is loaded."""
     known_answers: KnownAnswers
+    features: bytes | None = None
+    """The bytes of features.onnx; None where the version was published without feature maps."""
 
     @property
     def image_shape(self) -> ImageShape:
@@ -96,14 +99,14 @@ def read_version(model_directory: Path, current: Current) -> Version:
     _check_manifest(manifest, current.version)
     files = {file.path: file for file in manifest.files}
     content = {}
-    for name in (MODEL, KNOWN_ANSWERS):
+    for name in (MODEL, KNOWN_ANSWERS, *({FEATURES} & files.keys())):
         if name not in files:
             raise VersionRefusedError(f"{directory / MANIFEST}: lists no {name}")
         content[name] = _read(directory / name)
         _check_hash(directory / name, content[name], files[name].sha256)
     known_answers = _parse_known_answers(content[KNOWN_ANSWERS])
     _check_known_answers(known_answers, manifest)
-    return Version(manifest, content[MODEL], known_answers)
+    return Version(manifest, content[MODEL], known_answers, content.get(FEATURES))
 
 
 def _read(path: Path) -> bytes:

@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A folder with model.onnx and known_answers.npz, and what the run knows of it."""
+    """A folder with model.onnx, features.onnx and known_answers.npz, and what the run knows of it."""
 
     folder: Path
     description: Manifest
@@ -60,7 +60,8 @@ def make_candidate(dataset: Dataset, preset: Preset, folder: Path) -> Candidate:
     summary = check(dataset, classes=preset.network.classes, size=preset.network.sizes[0])
     training = train(dataset, summary, preset, device=CPU, checkpoint=checkpoint, on_progress=lambda _: None)
     validation = evaluate(checkpoint, dataset, split="validation", device=CPU)
-    model = export(checkpoint, folder / "model.onnx", size=summary.height)
-    verification = verify(model, checkpoint, dataset, known_answers=folder / "known_answers.npz")
+    features, known_answers = folder / "features.onnx", folder / "known_answers.npz"
+    model = export(checkpoint, folder / "model.onnx", size=summary.height, features=features)
+    verification = verify(model, checkpoint, dataset, known_answers=known_answers, features=features)
     description = describe("digits", preset, dataset, summary, training, validation, verification)
     return Candidate(folder, description, validation, dataset)

@@ -22,7 +22,7 @@ from serving.versions.manifest import parse_current, read_version
 from tests.pipeline.killed import run_until_killed
 
 VERSIONS = Path(__file__).parents[1] / "serving" / "versions"
-FILES = {"model.onnx", "known_answers.npz", "README.md", "report/index.html"}
+FILES = {"model.onnx", "features.onnx", "known_answers.npz", "README.md", "report/index.html"}
 WATCHED = {publish_module.__file__, repository_module.__file__}
 
 

@@ -44,6 +44,8 @@ def test_a_network_goes_all_the_way(
     train(small_dataset, small_summary, preset, device=cpu, checkpoint=checkpoint, on_progress=lambda _: None)
     assert evaluate(checkpoint, small_dataset, split="validation", device=cpu).accuracy > 0.8
     assert not any(module.training for module in load_checkpoint(checkpoint, cpu).modules())
-    model = export(checkpoint, tmp_path / "model.onnx", size=28)
-    verification = verify(model, checkpoint, small_dataset, known_answers=tmp_path / "known_answers.npz")
+    features, known_answers = tmp_path / "features.onnx", tmp_path / "known_answers.npz"
+    model = export(checkpoint, tmp_path / "model.onnx", size=28, features=features)
+    verification = verify(model, checkpoint, small_dataset, known_answers=known_answers, features=features)
     assert verification.distance.logits < LOGITS_TOLERANCE
+    assert features.exists() == (verification.maps_distance is not None) == ("taps" in network)

@@ -47,8 +47,8 @@ def untrained(summary: DataSummary, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def model(untrained: Path) -> Path:
-    """The same as an ONNX file."""
-    return export(untrained, untrained.parent / "model.onnx", size=SIZE)
+    """The same as an ONNX file, with features.onnx beside it."""
+    return export(untrained, untrained.parent / "model.onnx", size=SIZE, features=untrained.parent / "features.onnx")
 
 
 def test_a_checkpoint_keeps_the_constants_of_every_channel(
@@ -76,7 +76,8 @@ def test_the_graph_takes_colours(model: Path) -> None:
 def test_the_graph_is_proved_equal(model: Path, untrained: Path, letters: Dataset, tmp_path: Path) -> None:
     """On the validation images and on extremes in every ink, which begin the known answers."""
     known = tmp_path / "known.npz"
-    verification = verify(model, untrained, letters, known_answers=known)
+    verification = verify(model, untrained, letters, known_answers=known, features=model.with_name("features.onnx"))
+    assert verification.maps_distance is not None
     with np.load(known) as answers:
         images = answers["images"]
     assert verification.known_answer_count == len(images) == 64

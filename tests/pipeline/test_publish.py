@@ -113,6 +113,33 @@ def test_publishing_again_does_not_undo_a_rollback(repository: Path) -> None:
     assert publish_text(repository, "two").current_version == 1
 
 
+def publish_with_features(repository: Path, content: str, features: str) -> Publication:
+    """Publish a candidate with this content and these feature maps."""
+    folder = candidate(repository.parent / "with-features", content)
+    (folder / "features.onnx").write_text(features)
+    return publish(repository, folder, Manifest(model_name="digits", labels=("a", "b")))
+
+
+def test_feature_maps_are_published_and_proved(repository: Path) -> None:
+    """A file like any other: hashed, and missed."""
+    path = publish_with_features(repository, "one", "maps").path
+    files = {file.path: file.sha256 for file in ModelRepository(repository / "digits").manifest(1).files}
+    assert files["features.onnx"] == sha256_of(path / "features.onnx")
+    (path / "features.onnx").unlink()
+    assert not ModelRepository(repository / "digits").is_whole(1)
+
+
+def test_the_same_model_with_other_feature_maps_is_another_version(repository: Path) -> None:
+    """So that what was published without them can be published with them, and is then found again."""
+    assert publish_text(repository, "one").version == 1
+    assert publish_with_features(repository, "one", "maps").version == 2
+    assert publish_with_features(repository, "one", "maps") == Publication(
+        2, repository / "digits" / "2", is_new=False, current_version=2
+    )
+    assert publish_with_features(repository, "one", "other maps").version == 3
+    assert publish_text(repository, "one").version == 1
+
+
 def test_a_damaged_version_is_not_taken_for_the_same(repository: Path) -> None:
     """The bytes on the disk decide, not what the manifest says of them."""
     path = publish_text(repository, "one").path / "model.onnx"

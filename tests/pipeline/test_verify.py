@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pipeline.data.dataset import Dataset
 from pipeline.errors import VerificationError
 from pipeline.export import export
+from pipeline.proof.features import MAPS_TOLERANCE
 from pipeline.verify import LOGITS_TOLERANCE, Verification, verify
 
 
@@ -21,12 +22,37 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> byte
     return export(checkpoint, tmp_path_factory.mktemp("export") / "model.onnx", size=28).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def exported_features(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Its feature maps, exported."""
+    folder = tmp_path_factory.mktemp("export")
+    export(checkpoint, folder / "model.onnx", size=28, features=folder / "features.onnx")
+    return (folder / "features.onnx").read_bytes()
+
+
 @pytest.fixture
 def model(exported: bytes, tmp_path: Path) -> Path:
     """The exported file, for the test to tamper with."""
     path = tmp_path / "model.onnx"
     path.write_bytes(exported)
     return path
+
+
+@pytest.fixture
+def features(exported_features: bytes, model: Path) -> Path:
+    """The exported file of the feature maps, beside that of the model, for the test to tamper with."""
+    path = model.with_name("features.onnx")
+    path.write_bytes(exported_features)
+    return path
+
+
+@pytest.fixture
+def prove_both(
+    model: Path, features: Path, checkpoint: Path, small_dataset: Dataset, tmp_path: Path
+) -> Callable[[], Verification]:
+    """Verify both files as they are by then."""
+    known_answers = tmp_path / "known_answers.npz"
+    return lambda: verify(model, checkpoint, small_dataset, known_answers=known_answers, features=features)
 
 
 @pytest.fixture
@@ -179,3 +205,62 @@ def test_a_network_that_died_in_training_is_no_version(
     model = export(path, tmp_path / "model.onnx", size=28)
     with pytest.raises(VerificationError, match="try a lower learning_rate"):
         verify(model, path, small_dataset, known_answers=tmp_path / "known_answers.npz")
+
+
+def test_honest_feature_maps_are_proved(
+    prove_both: Callable[[], Verification], prove: Callable[[], Verification]
+) -> None:
+    """Far within the bound, and the finding says so; nothing is said where nobody asked."""
+    verification = prove_both()
+    assert verification.maps_distance is not None
+    assert verification.maps_distance < MAPS_TOLERANCE / 4
+    assert f"feature maps within {verification.maps_distance:.1e}" in verification.detail
+    assert prove().maps_distance is None
+    assert "feature maps" not in prove().detail
+
+
+@pytest.mark.parametrize(
+    ("name", "index", "by", "layer"),
+    [
+        ("convolutions.0.weight", (0, 0, 1, 1), 0.001, "convolution 1"),
+        ("convolutions.1.weight", (7, 3, 2, 2), 0.001, "convolution 2"),
+        ("mean", (), 0.0005, "convolution 1"),
+        ("convolutions.0.weight", (0, 0, 1, 1), float("nan"), "convolution 1"),
+    ],
+    ids=["first filter", "last filter", "mean", "not a number"],
+)
+def test_one_tampered_weight_of_the_feature_maps_fails_it(
+    features: Path, prove_both: Callable[[], Verification], name: str, index: tuple[int, ...], by: float, layer: str
+) -> None:
+    """The message names the file and the first layer that is another."""
+    tamper(features, change_weight(name, index, by))
+    with pytest.raises(VerificationError, match=rf"features\.onnx: .* the feature maps '{layer}' are"):
+        prove_both()
+
+
+def swap_outputs(graph: onnx.ModelProto) -> None:
+    """Two layers in the other order."""
+    first, second, *others = [
+        onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in graph.graph.output
+    ]
+    del graph.graph.output[:]
+    graph.graph.output.extend([second, first, *others])
+
+
+@pytest.mark.parametrize(
+    "change", [rename_input, fix_batch, drop_output, swap_outputs, raise_opset], ids=lambda change: change.__name__
+)
+def test_feature_maps_outside_the_contract_fail_it(
+    features: Path, prove_both: Callable[[], Verification], change: Callable[[onnx.ModelProto], object]
+) -> None:
+    """Every layer of the network under its name, in order, for the images that the model takes."""
+    tamper(features, change)
+    with pytest.raises(VerificationError, match=r"features\.onnx: "):
+        prove_both()
+
+
+def test_feature_maps_that_were_not_written_fail_it(features: Path, prove_both: Callable[[], Verification]) -> None:
+    """A network that shows them is published with them."""
+    features.unlink()
+    with pytest.raises(VerificationError, match=r"features\.onnx: "):
+        prove_both()

@@ -90,7 +90,7 @@ class SlowService:
     descriptor = digits_pb2.DESCRIPTOR.services_by_name["DigitService"]
 
     def __init__(self) -> None:
-        self.methods = {"Classify": self.wait, "GetModel": self.wait}
+        self.methods = {"Classify": self.wait, "GetModel": self.wait, "GetFeatureMaps": self.wait}
 
     async def wait(self, _request: Message, _call: Call) -> Message:
         """Wait for what does not come."""

@@ -392,7 +392,7 @@ class FailingService:
     descriptor = digits_pb2.DESCRIPTOR.services_by_name["DigitService"]
 
     def __init__(self) -> None:
-        self.methods = {"Classify": self.fail, "GetModel": self.fail}
+        self.methods = {"Classify": self.fail, "GetModel": self.fail, "GetFeatureMaps": self.fail}
 
     async def fail(self, _request: Message, _call: Call) -> Message:
         """Raise with something that must not get out."""

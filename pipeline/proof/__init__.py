@@ -1,0 +1,1 @@
+"""What the proof of an ONNX file is made of."""
