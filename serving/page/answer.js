@@ -91,7 +91,7 @@ function bars(shown, top) {
   shown.forEach(([label, share], i) => {
     const row = list.children[i];
     row.classList.toggle("top", label === top);
-    row.querySelector(".fill").style.transform = `scaleX(${share})`;
+    row.querySelector(".fill").style.transform = `translateX(${100 * share - 100}%)`;
     row.querySelector(".share").textContent = top === null ? "" : percent(share);
   });
 }

@@ -68,6 +68,7 @@ export class Drawing {
 
   #keep(picture) {
     this.#liftPen();
+    this.#pointer = null; // a stroke in the making ends here
     this.#history.push(this.picture);
     this.#set(picture);
   }
@@ -200,11 +201,13 @@ function contain(context, photo, side) {
 /** A test image, pixel by pixel, in the ink of the paper. */
 function engrave(context, { bytes, height, width }, side, colour) {
   const cell = (side * (1 - 2 * MARGIN)) / Math.max(height, width);
+  const edge = (index) => Math.round(side * MARGIN + index * cell); // whole pixels: no seams
   context.fillStyle = colour;
   bytes.forEach((value, i) => {
     context.globalAlpha = value / 255;
-    const [x, y] = [side * MARGIN + (i % width) * cell, side * MARGIN + Math.floor(i / width) * cell];
-    context.fillRect(Math.floor(x), Math.floor(y), Math.ceil(cell), Math.ceil(cell));
+    const [left, top] = [i % width, Math.floor(i / width)].map(edge);
+    const [right, bottom] = [(i % width) + 1, Math.floor(i / width) + 1].map(edge);
+    context.fillRect(left, top, right - left, bottom - top);
   });
   context.globalAlpha = 1;
 }

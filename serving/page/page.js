@@ -69,7 +69,7 @@ async function classify(picture) {
 async function answered({ answer, pixels, latencyMs }, picture) {
   say("answer");
   if (drawing.isEmpty) return; // cleared meanwhile
-  if (answer.model_version !== model.model_version) await follow();
+  if (answer.model_version !== model.model_version) await follow().catch(known);
   if (answer.model_version !== model.model_version) return answers.want(drawing.picture); // older than what answers now
   showStale(false);
   showAnswer({ answer, model, bytes: toBytes(pixels), latencyMs, sample: picture.sample });
@@ -78,7 +78,7 @@ async function answered({ answer, pixels, latencyMs }, picture) {
 }
 
 function notAnswered(error, picture) {
-  if (!(error instanceof service.Refusal)) throw error;
+  known(error);
   showStale(true);
   if (drawing.isUnderHand && !error.passes) return; // there is more to come
   if (error.passes) return say("answer", waiting(error));
@@ -86,7 +86,12 @@ function notAnswered(error, picture) {
   if (picture === drawing.picture) showNothing(model);
   const isOfOtherSize = picture.sample !== null; // the model has changed, and takes other images
   say("answer", isOfOtherSize ? "" : sentence(error.message));
-  if (isOfOtherSize) follow().then(() => answers.want(drawing.picture), () => {});
+  if (isOfOtherSize) follow().then(() => answers.want(drawing.picture), known);
+}
+
+/** A refusal is told of by who was refused; anything else is a fault of this page. */
+function known(error) {
+  if (!(error instanceof service.Refusal)) throw error;
 }
 
 function waiting(error) {
@@ -112,7 +117,7 @@ function seenInside({ layers, model_version: version }, { pixels, probabilities 
 }
 
 function notSeenInside(error) {
-  if (!(error instanceof service.Refusal)) throw error;
+  known(error);
   if (error.passes) return;
   const isMissing = [service.NOT_FOUND, service.UNIMPLEMENTED].includes(error.code);
   hideLayers();
@@ -161,7 +166,7 @@ async function watch() {
     if (isAway) for (const asker of [answers, maps]) asker.hurry();
     isAway = false;
   } catch (error) {
-    if (!(error instanceof service.Refusal)) throw error;
+    known(error);
     say("service", error.passes ? waiting(error) : `The service refuses: ${error.message}`);
     isAway = true;
     pauseMs = POLL_SOON_MS;

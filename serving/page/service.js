@@ -57,8 +57,9 @@ function parsed(text) {
 
 /** The google.rpc.Status that an answer is, as an error. */
 function refusal(httpStatus, status) {
+  if (httpStatus === 413) return new Refusal("it is too large for this service", INVALID_ARGUMENT);
   if (typeof status?.code !== "number") {
-    const code = { 404: NOT_FOUND, 413: INVALID_ARGUMENT, 429: RESOURCE_EXHAUSTED }[httpStatus] ?? (httpStatus >= 502 ? OFFLINE : 2);
+    const code = { 404: NOT_FOUND, 429: RESOURCE_EXHAUSTED }[httpStatus] ?? (httpStatus >= 502 ? OFFLINE : 2);
     return new Refusal(`the service answered with HTTP status ${httpStatus}`, code);
   }
   const detail = (name) => (status.details ?? []).find((one) => one["@type"]?.endsWith(`google.rpc.${name}`)) ?? {};
