@@ -17,7 +17,13 @@ pytestmark = [needs_chromium, pytest.mark.xdist_group("page")]
 MOST_BYTES = 100 * 1024
 
 
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(place, id=name, marks=() if place == Place() else pytest.mark.slow)
+        for name, place in PLACES.items()
+    ],
+)
 def test_every_digit_is_read_as_drawn(desk: Desk, place: Place) -> None:
     """Ten digits, each drawn on the cleared paper, are answered with their own labels."""
     for digit, strokes in DIGITS.items():

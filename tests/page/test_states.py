@@ -14,7 +14,7 @@ from tests.page.conftest import Open, Serve
 from tests.page.strokes import DIGITS, Place
 from tests.serving.conftest import Publisher
 
-pytestmark = [needs_chromium, pytest.mark.xdist_group("page")]
+pytestmark = [pytest.mark.slow, needs_chromium, pytest.mark.xdist_group("page")]
 
 
 def test_a_new_version_answers_for_what_is_drawn(serve: Serve, publisher: Publisher, open_page: Open) -> None:
