@@ -41,7 +41,7 @@ class Features:
         return [to_message(name, maps[0]) for name, maps in zip(names, layers, strict=True)]
 
     def _loaded(self) -> onnxruntime.InferenceSession:
-        if self._content:
+        if self._content is not None:
             content, self._content = self._content, None  # once, whatever comes of it
             self._try_to_load(content)
         if self._runtime is None:

@@ -45,9 +45,17 @@ def test_serving_loads_what_the_pipeline_published(outcome: Outcome) -> None:
     Session(version, provider=CPU, threads=1).check_known_answers(version.known_answers)
 
 
+def test_serving_looks_into_what_the_pipeline_published(outcome: Outcome) -> None:
+    """The feature maps of the network that was trained, layer by layer."""
+    model = published(outcome).path.parent
+    version = read_version(model, parse_current((model / "CURRENT").read_bytes()))
+    layers = Session(version, provider=CPU, threads=1).features.look(version.known_answers.images[:1])
+    assert [layer.name for layer in layers] == ["convolution 1", "pooling 1", "convolution 2", "pooling 2"]
+
+
 def test_both_sides_use_the_same_names() -> None:
     """Two programs that share no code agree on the files."""
-    for name in ("CURRENT", "HISTORY", "MANIFEST", "MODEL", "KNOWN_ANSWERS"):
+    for name in ("CURRENT", "HISTORY", "MANIFEST", "MODEL", "FEATURES", "KNOWN_ANSWERS"):
         assert getattr(pipeline.versions.repository, name) == getattr(serving.versions.manifest, name)
     assert pipeline.publish.SCHEMA == serving.versions.manifest.SCHEMA
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -51,18 +51,27 @@ class Publisher:
             shutil.copytree(VERSIONS / str(version), self.model.path(version))
         return self.point_at(version)
 
-    def publish_copy(self, version: int, *, of: int, model: bytes | None = None) -> Current:
-        """Make one of the versions current under another number, if need be with another model: every hash fits."""
+    def publish_copy(
+        self, version: int, *, of: int, model: bytes | None = None, features: bytes | Literal["none"] | None = None
+    ) -> Current:
+        """Make one of the versions current under another number, if need be with other files: every hash fits.
+
+        With `features="none"` it is as it was published before there were feature maps.
+        """
         directory = self.model.path(version)
         shutil.copytree(VERSIONS / str(of), directory)
         for path in directory.iterdir():
             path.chmod(0o644)
         manifest = self.model.manifest(version)
         manifest.version = version
-        if model is not None:
-            (directory / "model.onnx").write_bytes(model)
-            file = next(file for file in manifest.files if file.path == "model.onnx")
-            file.sha256, file.size_bytes = sha256_of(directory / "model.onnx"), len(model)
+        for file in [*manifest.files]:
+            path, content = directory / file.path, {"model.onnx": model, "features.onnx": features}.get(file.path)
+            if content == "none":
+                path.unlink()
+                manifest.files.remove(file)
+            elif content is not None:
+                path.write_bytes(content)
+                file.sha256, file.size_bytes = sha256_of(path), len(content)
         (directory / "manifest.json").write_bytes(to_json(manifest))
         return self.point_at(version)
 

@@ -81,7 +81,7 @@ def test_a_version_of_colour_images_is_read() -> None:
     assert list(version.manifest.labels) == list("ABCDE")
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "known_answers.npz"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "known_answers.npz", "features.onnx"])
 @pytest.mark.parametrize(
     "damage",
     [
@@ -99,13 +99,25 @@ def test_a_damaged_file_is_refused_by_name(directory: Path, name: str, damage: C
         read_version(directory, current)
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "known_answers.npz"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "known_answers.npz", "features.onnx"])
 def test_a_missing_file_is_refused_by_name(directory: Path, name: str) -> None:
     """The message says that it cannot be read."""
     current = current_of(directory)
     (directory / "1" / name).unlink()
     with pytest.raises(VersionRefusedError, match=f"{name}: cannot be read"):
         read_version(directory, current)
+
+
+def test_a_version_without_feature_maps_is_read(directory: Path) -> None:
+    """As it was published before there were any; a file that no manifest names is nobody's."""
+    assert read_version(directory, current_of(directory)).features == (directory / "1" / "features.onnx").read_bytes()
+    edit_manifest(directory, lambda manifest: manifest.update(files=without_features(manifest["files"])))
+    assert read_version(directory, current_of(directory)).features is None
+
+
+def without_features(files: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All files but those of the feature maps."""
+    return [file for file in files if file["path"] != "features.onnx"]
 
 
 def test_a_missing_version_directory_is_refused(directory: Path) -> None:

@@ -81,6 +81,7 @@ def publish_newer_opset(publisher: Publisher) -> None:
 FAULTS: dict[str, tuple[Callable[[Publisher], object], str]] = {
     "a model of a newer opset": (publish_newer_opset, "onnxruntime cannot load it: .*opset"),
     "a damaged model": (broken(lambda directory: damage(directory / "model.onnx")), "model.onnx: sha256 is"),
+    "damaged feature maps": (broken(lambda directory: damage(directory / "features.onnx")), "features.onnx: sha256 is"),
     "a version directory of mode 000": (broken(forbid), "manifest.json: cannot be read: Permission denied"),
     "a version directory that is gone": (broken(shutil.rmtree), "manifest.json: cannot be read: No such file"),
     "a version directory that is a file": (broken(replace_by_file), "manifest.json: cannot be read: Not a directory"),
