@@ -21,6 +21,7 @@ const paper = byId("paper");
 let model = null;
 let samples = [];
 let resting = 0;
+let blindVersion = null; // the version that is known to have no feature maps
 let isAway = false; // whether there was no model, or no service, when last asked
 
 const drawing = new Drawing(byId("drawing"), { changed, penMoved: (text) => speak(text, 0) });
@@ -74,6 +75,7 @@ async function answered({ answer, pixels, latencyMs }, picture) {
   showStale(false);
   showAnswer({ answer, model, bytes: toBytes(pixels), latencyMs, sample: picture.sample });
   clearTimeout(resting);
+  if (blindVersion === model.model_version) return;
   resting = setTimeout(() => maps.want({ pixels, probabilities: answer.probabilities }), REST_MS);
 }
 
@@ -120,6 +122,7 @@ function notSeenInside(error) {
   known(error);
   if (error.passes) return;
   const isMissing = [service.NOT_FOUND, service.UNIMPLEMENTED].includes(error.code);
+  if (isMissing) blindVersion = model.model_version;
   hideLayers();
   byId("inside-note").hidden = false;
   byId("inside-note").textContent = isMissing
@@ -133,6 +136,7 @@ async function follow() {
   model = await service.getModel();
   say("service");
   if (before?.model_sha256 === model.model_sha256 && before.model_version === model.model_version) return;
+  blindVersion = null;
   byId("inside-note").textContent = "Draw something, and every layer shows what it made of it.";
   describe();
   if (before) say("notice", `Now version ${model.model_version} answers.`, NOTICE_MS);

@@ -128,6 +128,9 @@ def test_a_version_without_feature_maps(serve: Serve, publisher: Publisher, open
         desk.expect_version(5)
         expect(desk.page.locator("#inside-note")).to_have_text("Version 5 was published without what its layers see.")
         expect(desk.page.locator("#layers > li")).to_have_count(0)
+        desk.draw(Place().put(DIGITS["1"]))
+        desk.settle()
+        assert sum(url.endswith("/v1/feature-maps") for url in desk.requests) == 1  # it does not ask in vain again
 
 
 def test_a_fault_of_the_page_is_not_silent(serve: Serve, publisher: Publisher, open_page: Open) -> None:
