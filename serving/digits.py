@@ -13,7 +13,7 @@ from serving.answer import encode
 from serving.batching.batcher import Batcher
 from serving.batching.queue import Timing
 from serving.call import Call, Method
-from serving.errors import InvalidRequestError
+from serving.errors import InvalidRequestError, UnknownVersionError
 from serving.pixels import PngDecoder, from_pixels
 from serving.session import Predictions, Session
 from serving.versions.repository import Refusal, Repository
@@ -43,7 +43,11 @@ class DigitService:
         self._decoder = decoder
         self._max_image_count = max_image_count
         self._max_message_bytes = max_message_bytes
-        self.methods: Mapping[str, Method] = {"Classify": self.classify, "GetModel": self.get_model}
+        self.methods: Mapping[str, Method] = {
+            "Classify": self.classify,
+            "GetModel": self.get_model,
+            "GetFeatureMaps": self.get_feature_maps,
+        }
 
     async def classify(self, request: ClassifyRequest, call: Call) -> bytes:
         """Classify the images of one call."""
@@ -85,6 +89,10 @@ class DigitService:
             refusal=_refusal(self._repository.refusal),
             loaded_versions=self._repository.loaded_versions,
         )
+
+    async def get_feature_maps(self, _request: digits_pb2.GetFeatureMapsRequest, _call: Call) -> bytes:
+        """Not there yet."""
+        raise UnknownVersionError("feature maps: not there yet")
 
     def _wrong_count(self, image_count: int, session: Session) -> InvalidRequestError:
         limit = self._limit(session)
