@@ -93,6 +93,9 @@ class Settings(BaseModel):
         250, gt=0, le=60_000, description="milliseconds of work that may wait for a run; more is refused"
     )
     max_queue_images: int = Field(8192, ge=1, le=2**24, description="images that may wait for a run; more are refused")
+    max_photo_pixels: int = Field(
+        2**25, ge=1, le=2**28, description="pixels of one photo at most, looked at before it is decoded"
+    )
     max_message_bytes: int = Field(4 * 2**20, ge=1024, le=2**30, description="bytes of one request at most")
     poll_ms: int = Field(250, ge=10, le=60_000, description="milliseconds between two looks at CURRENT")
     drain_s: float = Field(10.0, ge=0, le=3600, description="seconds that calls in flight get after SIGTERM")
