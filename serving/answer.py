@@ -5,17 +5,19 @@ The encoding is https://protobuf.dev/programming-guides/encoding/; a test holds 
 
 from serving.session import Predictions
 
-DIGITS, PROBABILITIES = b"\x0a", b"\x12"
-"""The tags of fields 1 and 2, both of them packed."""
+DIGITS, PROBABILITIES, PIXELS = b"\x0a", b"\x12", b"\x32"
+"""The tags of fields 1, 2 and 6: packed, packed, bytes."""
 
 
-def encode(predictions: Predictions, constant: bytes) -> bytes:
-    """The response that tells of `predictions`; `constant` is what it says besides, a ClassifyResponse of its own."""
+def encode(predictions: Predictions, constant: bytes, pixels: bytes = b"") -> bytes:
+    """The response that tells of `predictions`, and of the `pixels` that they are of where a caller cannot know them.
+
+    `constant` is what it says besides, a ClassifyResponse of its own.
+    """
     digits = _varints(predictions.labels)
     probabilities = predictions.probabilities
-    return b"".join(
-        (DIGITS, _varint(len(digits)), digits, PROBABILITIES, _varint(len(probabilities)), probabilities, constant)
-    )
+    parts = (DIGITS, _varint(len(digits)), digits, PROBABILITIES, _varint(len(probabilities)), probabilities, constant)
+    return b"".join((*parts, PIXELS, _varint(len(pixels)), pixels) if pixels else parts)
 
 
 def _varints(labels: bytes) -> bytes:

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from rich.progress import Progress
 from serving import idx
 from serving.client import Classifications, Credentials, DigitClient, Model, tls
 from serving.errors import InvalidRequestError, ServingError
+
+Classify = Callable[[Any], Classifications]
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
@@ -36,12 +38,14 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add `classify` to the command line."""
     parser = commands.add_parser(
         "classify",
-        help="have PNG or IDX files classified by a server",
+        help="have PNG or IDX files, or photos, classified by a server",
         description="Send images to a server and print the label and the confidence for each. PNG files must have the "
         "model's size, as the pictures that it learnt from (for MNIST light ink on a dark ground); IDX files (.gz or "
-        "not) hold many images.",
+        "not) hold many images. With --photo every file is a PNG, JPEG or WebP file of any size, a photograph of one "
+        "digit on paper or a drawing of one: the server makes an image of it first.",
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a PNG file or an IDX file of images")
+    parser.add_argument("--photo", action="store_true", help="the files are photos or drawings of one digit, any size")
     parser.add_argument("--server", default="127.0.0.1:50051", metavar="HOST:PORT", help="default: %(default)s")
     parser.add_argument(
         "--labels", type=Path, metavar="PATH", help="IDX file of the true labels: print the accuracy instead"
@@ -88,7 +92,8 @@ def _credentials(options: argparse.Namespace) -> Credentials | None:
 
 def _classify(client: DigitClient, options: argparse.Namespace) -> None:
     model = client.model()
-    batches = [batch for path in options.paths for batch in _batches(path, options.batch or model.max_image_count)]
+    classify_files, batches_of = (client.classify_photos, _photo) if options.photo else (client.classify_png, _batches)
+    batches = [batch for path in options.paths for batch in batches_of(path, options.batch or model.max_image_count)]
     labels = None if options.labels is None else idx.read_labels(options.labels)
     image_count = sum(len(images) for _, images in batches)
     if labels is not None and len(labels) != image_count:
@@ -98,7 +103,7 @@ def _classify(client: DigitClient, options: argparse.Namespace) -> None:
     if not image_count:
         raise ValueError(f"{', '.join(map(str, options.paths))}: holds no image")
     started = time.perf_counter()
-    results = _send(client, batches, image_count)
+    results = _send(client.classify, classify_files, batches, image_count)
     seconds = time.perf_counter() - started
     if labels is None:
         _print_answers(_answers(batches, results, model), as_json=options.json)
@@ -117,14 +122,19 @@ def _batches(path: Path, batch: int) -> Iterator[tuple[str, "NDArray[np.uint8] |
         yield str(path), images[start : start + batch]
 
 
-def _send(client: DigitClient, batches: list[Any], image_count: int) -> list[Classifications]:
+def _photo(path: Path, _batch: int) -> Iterator[tuple[str, list[bytes]]]:
+    """A call of its own, so that the one at fault is known."""
+    yield str(path), [path.read_bytes()]
+
+
+def _send(classify: Classify, classify_files: Classify, batches: list[Any], image_count: int) -> list[Classifications]:
     results = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("classifying", total=image_count)
         for name, images in batches:
             try:
-                results.append(client.classify_png(images) if isinstance(images, list) else client.classify(images))
+                results.append((classify_files if isinstance(images, list) else classify)(images))
             except InvalidRequestError as error:
                 raise ValueError(f"{name}: {error.message}") from error
             progress.advance(task, len(images))

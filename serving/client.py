@@ -12,6 +12,7 @@ Every method raises a `serving.errors.ServingError` with the server's own detail
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class Classifications:
     model_version: int
     provider: str
     """The onnxruntime execution provider that ran the model."""
+    images: NDArray[np.uint8] | None = None
+    """uint8 (image, row, column), 0 is background: what was made of photos; None where none were sent"""
 
     @property
     def confidences(self) -> NDArray[np.float32]:
@@ -149,6 +152,16 @@ class DigitClient:
         request = ClassifyRequest(encoded_images=files, model_version=model_version)
         return _classifications(self._call(self._classify, request, timeout_s))
 
+    def classify_photos(
+        self, files: Sequence[bytes], *, model_version: int | None = None, timeout_s: float | None = None
+    ) -> Classifications:
+        """Classify the contents of PNG, JPEG or WebP files of any size, each a photo or a drawing of one digit.
+
+        The server makes an image of each, as MNIST was made; `images` of the answer holds them.
+        """
+        request = ClassifyRequest(photos=files, model_version=model_version)
+        return _classifications(self._call(self._classify, request, timeout_s))
+
     def model(self, *, model_version: int | None = None, timeout_s: float | None = None) -> Model:
         """Describe the model version that answers now, or the one that `model_version` names."""
         return _model(self._call(self._get_model, GetModelRequest(model_version=model_version), timeout_s))
@@ -215,6 +228,16 @@ class AsyncDigitClient:
     ) -> Classifications:
         """Classify the contents of PNG files, each of the model's size."""
         request = ClassifyRequest(encoded_images=files, model_version=model_version)
+        return _classifications(await self._call(self._classify, request, timeout_s))
+
+    async def classify_photos(
+        self, files: Sequence[bytes], *, model_version: int | None = None, timeout_s: float | None = None
+    ) -> Classifications:
+        """Classify the contents of PNG, JPEG or WebP files of any size, each a photo or a drawing of one digit.
+
+        The server makes an image of each, as MNIST was made; `images` of the answer holds them.
+        """
+        request = ClassifyRequest(photos=files, model_version=model_version)
         return _classifications(await self._call(self._classify, request, timeout_s))
 
     async def model(self, *, model_version: int | None = None, timeout_s: float | None = None) -> Model:
@@ -288,6 +311,7 @@ def _classifications(response: ClassifyResponse) -> Classifications:
         model_name=response.model_name,
         model_version=response.model_version,
         provider=response.provider,
+        images=_images(response),
     )
 
 
@@ -314,6 +338,14 @@ def _maps(layer: digits_pb2.FeatureMaps) -> NDArray[np.float32]:
     shape = (layer.feature_count, layer.height, layer.width)
     shares = np.frombuffer(layer.intensities, np.uint8).reshape(shape) / 255  # float64, [0, 1]
     return (layer.minimum + shares * (layer.maximum - layer.minimum)).astype(np.float32)
+
+
+def _images(response: ClassifyResponse) -> NDArray[np.uint8] | None:
+    """The response's pixels, which only a model of square grey images gives: a photo is prepared for no other."""
+    if not response.pixels:
+        return None
+    side = math.isqrt(len(response.pixels) // len(response.digits))
+    return np.frombuffer(response.pixels, np.uint8).reshape(len(response.digits), side, side)
 
 
 def _model(response: GetModelResponse) -> Model:

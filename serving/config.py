@@ -53,6 +53,9 @@ class Settings(ListenerSettings):
         250, gt=0, le=60_000, description="milliseconds of work that may wait for a run; more is refused"
     )
     max_queue_images: int = Field(8192, ge=1, le=2**24, description="images that may wait for a run; more are refused")
+    max_photo_pixels: int = Field(
+        2**25, ge=1, le=2**28, description="pixels of one photo at most, looked at before it is decoded"
+    )
     poll_ms: int = Field(250, ge=10, le=60_000, description="milliseconds between two looks at CURRENT")
     otlp_endpoint: str | None = Field(
         None,

@@ -21,8 +21,9 @@ from serving.aside import Aside
 from serving.batching.batcher import Batcher
 from serving.batching.queue import Timing
 from serving.call import Call, Method
+from serving.decoder import Decoder
 from serving.errors import InvalidRequestError
-from serving.pixels import PngDecoder, from_pixels
+from serving.pixels import from_pixels
 from serving.session import Predictions, Session
 from serving.versions.repository import Refusal, Repository
 
@@ -41,7 +42,7 @@ class DigitService:
         self,
         repository: Repository,
         batcher: Batcher[Session, Predictions],
-        decoder: PngDecoder,
+        decoder: Decoder,
         aside: Aside,
         *,
         max_image_count: int,
@@ -62,19 +63,21 @@ class DigitService:
     async def classify(self, request: ClassifyRequest, call: Call) -> bytes:
         """Classify the images of one call."""
         session = self._repository.session(request.model_version)
-        files = request.encoded_images
+        files = request.encoded_images or request.photos
         image_count = _image_count(request, files) if files else request.image_count
         if not 1 <= image_count <= self._limit(session):
             raise self._wrong_count(image_count, session)
-        if files:
-            images = await self._decoder.decode(files, session.image_shape)
-        else:
+        if not files:
             images = from_pixels(request.pixels, image_count, session.image_shape)
+        elif request.photos:
+            images = await self._decoder.photos(files, session.image_shape)
+        else:
+            images = await self._decoder.png(files, session.image_shape)
         call.facts["image_count"] = image_count
         call.facts["model_version"] = session.manifest.version
         answers, timing = await self._batcher.submit(session, images, call.deadline)
         _add_timing(call, timing)
-        return encode(answers, session.answer_constant)
+        return encode(answers, session.answer_constant, images.tobytes() if request.photos else b"")
 
     async def get_model(self, request: GetModelRequest, _call: Call) -> GetModelResponse:
         """Describe the model version that answers now, or the one that the request names."""
@@ -128,11 +131,12 @@ class DigitService:
 
 def _image_count(request: ClassifyRequest, files: Sequence[bytes]) -> int:
     """The number of images in a request with files; raises InvalidRequestError when it contradicts itself."""
-    if request.pixels:
-        raise InvalidRequestError("encoded_images: came beside pixels, expected one of them", field="encoded_images")
+    *others, last = (name for name in ("pixels", "encoded_images", "photos") if getattr(request, name))
+    if others:
+        raise InvalidRequestError(f"{last}: came beside {' and '.join(others)}, expected one of them", field=last)
     if request.image_count not in (0, len(files)):
         raise InvalidRequestError(
-            f"image_count: came {request.image_count}, expected {len(files)}, the number of encoded_images, or 0",
+            f"image_count: came {request.image_count}, expected {len(files)}, the number of {last}, or 0",
             field="image_count",
         )
     return len(files)

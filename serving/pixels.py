@@ -1,24 +1,20 @@
 """From the bytes of a request to images: uint8 (image, row, column) or (image, row, column, 3), 0 is background."""
 
-import asyncio
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from serving.errors import InvalidRequestError, OverloadedError
+from serving.errors import InvalidRequestError
 
 Images = NDArray[np.uint8]
 """Images: uint8 (image, row, column), or (image, row, column, 3) of red, green, blue; [0, 255]."""
 
 ImageShape = tuple[int, ...]
 """Of one image: (height, width), or (height, width, 3)."""
-
-FULL_RETRY_S = 0.1
 
 
 def from_pixels(pixels: bytes, image_count: int, shape: ImageShape) -> Images:
@@ -32,32 +28,6 @@ def from_pixels(pixels: bytes, image_count: int, shape: ImageShape) -> Images:
             metadata={"came_bytes": len(pixels), "expected_bytes": expected},
         )
     return np.frombuffer(pixels, np.uint8).reshape(image_count, *shape)
-
-
-class PngDecoder:
-    """Decodes PNG files in a thread of its own, so that neither the event loop nor a swap waits for it."""
-
-    def __init__(self, *, max_queue_images: int) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="png")
-        self._max_queue_images = max_queue_images
-        self._queued_images = 0
-
-    async def decode(self, files: Sequence[bytes], shape: ImageShape) -> Images:
-        """Decode the files; raises OverloadedError at once when too many wait, and what `from_png` raises."""
-        if self._queued_images + len(files) > self._max_queue_images:
-            raise OverloadedError(
-                f"too many PNG files wait to be decoded: {self._queued_images} of at most {self._max_queue_images}",
-                retry_after_s=FULL_RETRY_S,
-            )
-        self._queued_images += len(files)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, from_png, files, shape)
-        finally:
-            self._queued_images -= len(files)
-
-    def close(self) -> None:
-        """End the thread."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def from_png(files: Sequence[bytes], shape: ImageShape) -> Images:
@@ -91,7 +61,7 @@ def _check(image: PngImageFile, name: str, size: tuple[int, int]) -> None:
     if image.size != size:
         came, expected = (f"{width} x {height}" for width, height in (image.size, size))
         raise InvalidRequestError(
-            f"{name}: came {came} pixels, expected {expected}: scale it first",
+            f"{name}: came {came} pixels, expected {expected}: scale it first, or send it as one of photos",
             field=name,
             metadata={"came": came, "expected": expected},
         )

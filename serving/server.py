@@ -14,9 +14,10 @@ from serving.batching.batcher import Batcher
 from serving.batching.crowd import Crowd
 from serving.call import Calls, Service, Transport
 from serving.config import Settings
+from serving.decoder import Decoder
 from serving.digits import DigitService
 from serving.machine import usable_cores
-from serving.pixels import Images, PngDecoder
+from serving.pixels import Images
 from serving.session import CPU, Predictions, Session, execution_provider
 from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
@@ -71,7 +72,7 @@ class Server:
             crowd=Crowd() if settings.transport == "grpcio" else None,
             is_lone=lambda: self._transport.calls_on_their_way <= 1,
         )
-        self._decoder = PngDecoder(max_queue_images=settings.max_queue_images)
+        self._decoder = Decoder(max_queue_images=settings.max_queue_images, max_photo_pixels=settings.max_photo_pixels)
         self._aside = Aside("images to be looked into", max_waiting=min(MAX_LOOKING, settings.max_queue_images))
         service = DigitService(
             self._repository,

@@ -22,6 +22,17 @@ def test_an_answer_is_protobufs_own_byte_for_byte(classes: int, images: int) -> 
     assert encode(predictions, about.SerializeToString()) == expected.SerializeToString()
 
 
+@pytest.mark.parametrize("image_count", [1, 200])
+def test_pixels_stand_where_protobuf_would_have_them(image_count: int) -> None:
+    """Behind everything else, with a length of two or three bytes."""
+    pixels = bytes(range(196)) * 4 * image_count
+    about = ClassifyResponse(model_name="digits", model_version=1, provider="CPUExecutionProvider")
+    expected = ClassifyResponse(digits=[0] * image_count, probabilities=[0] * image_count, pixels=pixels)
+    expected.MergeFrom(about)
+    predictions = Predictions(bytes(2 * image_count), bytes(4 * image_count))
+    assert encode(predictions, about.SerializeToString(), pixels) == expected.SerializeToString()
+
+
 def test_labels_that_are_all_zero_are_written_all_the_same() -> None:
     """A packed field holds zeros too."""
     response = ClassifyResponse.FromString(encode(Predictions(bytes(6), bytes(120)), b""))
