@@ -54,7 +54,11 @@ def test_a_model_that_takes_other_images(serve: Serve, publisher: Publisher, ope
             expect(desk.page.locator("#try")).to_be_hidden()
         desk.page.locator("#clear").click()
         desk.draw(Place().put(DIGITS["0"]))
-        desk.expect_version(version)
+        if version == 3:
+            desk.expect_version(version)
+        else:  # the service prepares drawings for grey images alone
+            desk.expect_status(re.compile("This picture cannot be read: .*colour"))
+            desk.expect_answer("?")
 
 
 def test_a_page_before_its_model(serve: Serve, publisher: Publisher, open_page: Open) -> None:
