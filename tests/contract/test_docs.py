@@ -32,6 +32,7 @@ def tracked() -> set[str]:
         "serving",
         "protos",
         "scripts",
+        "deploy",
     ]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
     return {name for name in names if "_pb2" not in name and not name.endswith("__init__.py")}
