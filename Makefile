@@ -11,7 +11,7 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 	--no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo page check test lint types imports protos protos-lint test-serving check-slow check-gpu bench bench-serving bench-memory bench-overload bench-trailer lock clean
+.PHONY: help env demo page check test lint types imports protos protos-lint test-serving check-slow check-compose check-gpu bench bench-serving bench-memory bench-overload bench-trailer lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,11 @@ bench-trailer: env  ## what the serving-timing trailer costs; needs h2load
 
 check-slow: check  ## also what takes minutes: the lab, Chromium, Prefect's server, swaps under load, overload, fuzzing
 	$(BIN)/python -m pytest -m slow -s
+
+check-compose:  ## the whole deployment in containers, from the first start to a restore; needs Docker's engine
+	docker compose --project-name digits-check up --detach --wait --build
+	COMPOSE="docker compose --project-name digits-check" tests/compose/smoke.sh; \
+		status=$$?; docker compose --project-name digits-check down --volumes; exit $$status
 
 check-gpu: env  ## the tests that need an NVIDIA card
 	$(BIN)/python -m pytest -m gpu -ra

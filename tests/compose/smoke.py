@@ -21,6 +21,7 @@ from tests.compose.stack import (
     DOOR,
     READY_S,
     RUN_S,
+    command,
     compose,
     execute,
     health,
@@ -113,6 +114,17 @@ def replica_drains() -> None:
     assert not outcomes.failures
 
 
+def upgrades() -> None:
+    """One replica after the other is replaced, and no call is lost."""
+    with load(IMAGES) as outcomes:
+        command("docker compose up --detach --wait --no-deps --force-recreate serving-1")
+        wait_for(lambda: members() == 2 or None, CHANGE_S, "the first one is back")
+        command("docker compose up --detach --wait --no-deps --force-recreate serving-2")
+        wait_for(lambda: members() == 2 or None, CHANGE_S, "the second one is back")
+    say(f"both replicas were replaced under {outcomes.answered} calls; lost: {outcomes.failures}")
+    assert not outcomes.failures
+
+
 def worker_dies() -> None:
     """kill -9 in the middle of a run: the next run completes."""
     run = start_run(again=True, force=True)
@@ -130,9 +142,10 @@ def worker_dies() -> None:
 def rolls_back() -> None:
     """`pipeline rollback` in the worker changes what is served, and back."""
     before = http("/v1/model")[1]["model_version"]
-    execute("worker", "python", "-m", "pipeline", "rollback")
+    say(command("docker compose exec worker python -m pipeline versions"))
+    command("docker compose exec worker python -m pipeline rollback")
     after = wait_for(lambda: next((it for it in _versions() if it != before), None), CHANGE_S, "the version before")
-    execute("worker", "python", "-m", "pipeline", "promote", str(before))
+    command(f"docker compose exec worker python -m pipeline promote {before}")
     wait_for(lambda: set(_versions()) == {before} or None, CHANGE_S, f"version {before} again")
     say(f"rolled back from {before} to {after}, and promoted again")
 
@@ -150,7 +163,7 @@ def stops() -> None:
     """`docker compose stop` drains: a call is answered, or told that it was not begun."""
     with load(IMAGES) as outcomes:
         time.sleep(1)
-        compose("stop")
+        command("docker compose stop")
         time.sleep(1)
     kinds = {failure.split(":")[0] for failure in outcomes.failures}
     say(f"stopped under {outcomes.answered} calls; refused as {kinds}")
@@ -225,6 +238,7 @@ STEPS = {
         version_changes,
         replica_dies,
         replica_drains,
+        upgrades,
         rolls_back,
         worker_dies,
         kept,

@@ -7,8 +7,11 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 export COMPOSE=${COMPOSE:-docker compose}
 NSENTER=${NSENTER:-}
-BACKUP=$(mktemp -d)
-trap 'rm -rf "$BACKUP"' EXIT
+FOLDER=$(mktemp -d)
+trap 'rm -rf "$FOLDER"' EXIT
+# Files that COMPOSE does not name would be replaced by one that is added.
+[[ $COMPOSE == *" -f "* ]] && WITH_TLS="$COMPOSE -f docker-compose.tls.yml" ||
+    WITH_TLS="$COMPOSE -f docker-compose.yml -f docker-compose.tls.yml"
 
 make --no-print-directory .venv-serving/installed
 smoke() { $NSENTER .venv-serving/bin/python -m tests.compose.smoke "$@"; }
@@ -21,9 +24,23 @@ up() {
 
 smoke ready classify page version_changes replica_dies replica_drains rolls_back worker_dies
 
+echo "== upgrade"
+$COMPOSE build --quiet
+smoke upgrades
+$COMPOSE ps
+
+echo "== TLS at the door"
+.venv-serving/bin/python -m trustme --quiet --dir "$FOLDER" --identities localhost 127.0.0.1
+chmod 644 "$FOLDER"/*.pem "$FOLDER"/*.key
+export TLS_CERTIFICATE=$FOLDER/server.pem TLS_KEY=$FOLDER/server.key
+$WITH_TLS up --detach --wait --no-deps --no-build --pull never door
+$NSENTER .venv-serving/bin/python -m serving classify data/mnist/t10k-images-idx3-ubyte.gz \
+    --labels data/mnist/t10k-labels-idx1-ubyte.gz --server localhost:8080 --tls-ca "$FOLDER/client.pem" | grep "accuracy: 9"
+$COMPOSE up --detach --wait --no-deps --no-build --pull never door
+
 echo "== back up"
-$COMPOSE exec -T postgres pg_dump --username prefect --format custom prefect > "$BACKUP/prefect.dump"
-$COMPOSE exec -T worker tar --create --directory model_repository . > "$BACKUP/models.tar"
+$COMPOSE exec -T postgres pg_dump --username prefect --format custom prefect > "$FOLDER/prefect.dump"
+$COMPOSE exec -T worker tar --create --directory model_repository . > "$FOLDER/models.tar"
 
 echo "== stop, down and up again"
 smoke stops
@@ -34,8 +51,8 @@ smoke ready classify kept
 echo "== restore, on empty volumes"
 $COMPOSE down --volumes
 $COMPOSE up --detach --wait postgres
-$COMPOSE exec -T postgres pg_restore --username prefect --dbname prefect --no-owner < "$BACKUP/prefect.dump"
-$COMPOSE run --rm --no-deps -T --entrypoint tar worker --extract --directory model_repository < "$BACKUP/models.tar"
+$COMPOSE exec -T postgres pg_restore --username prefect --dbname prefect --no-owner < "$FOLDER/prefect.dump"
+$COMPOSE run --rm --no-deps -T --entrypoint tar worker --extract --directory model_repository < "$FOLDER/models.tar"
 up
 smoke ready classify kept
 echo "== smoke: all of it holds"

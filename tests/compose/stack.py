@@ -31,6 +31,14 @@ def compose(*arguments: str) -> str:
     return done.stdout
 
 
+def command(text: str) -> str:
+    """Run a command of docs/operations.md, where no terminal is and nothing can be pulled."""
+    program, verb, *arguments = text.removeprefix("docker ").split()
+    assert program == "compose"
+    without = {"exec": ["-T"], "up": ["--no-build", "--pull", "never"]}
+    return compose(verb, *without.get(verb, []), *arguments)
+
+
 def execute(service: str, *command: str) -> str:
     """Run a command in a service's container."""
     return compose("exec", "-T", service, *command)
