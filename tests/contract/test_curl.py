@@ -55,7 +55,10 @@ def test_an_example_works_as_it_is_typed(example: str, address: str, folder: Pat
     pixels = base64.b64encode(read_images(MNIST / "t10k-images-idx3-ubyte.gz")[NUMBER].tobytes()).decode()
     typed = re.sub(r"(127\.0\.0\.1|localhost):\d+", address, example).replace("…", pixels)
     done = subprocess.run(
-        ["bash", "-c", f"{typed} --silent --fail-with-body"], cwd=folder, capture_output=True, text=True
+        ["bash", "-c", f"{typed} --silent --fail-with-body"],  # noqa: S607
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     if "classify" in example:
