@@ -21,10 +21,12 @@ import numpy as np
 from protos.digits.v1.digits_pb2 import ClassifyResponse
 from serving.idx import read_images
 from serving.pixels import Images
+from serving.probe import main as probe
 from tests.benchmarks import model
 from tests.benchmarks.protocols import DIGITS, V2_GRPC, V2_REST, Protocol, pixels
 from tests.programs import ROOT, server_process
 from tests.serving.conftest import MNIST, VERSIONS, Publisher
+from tests.serving.doors import door_process
 
 MODEL = VERSIONS / "1" / "model.onnx"
 PEERS = Path(__file__).parent / "peers"
@@ -82,6 +84,17 @@ def _ours(*arguments: str, program: str = "serving") -> Iterator[Running]:
         log = Path(folder) / "log"
         with server_process(publisher.root, log, "--provider", "cpu", *arguments, program=program) as server:
             yield Running(int(server.address.rsplit(":", 1)[1]), server.process.pid)
+
+
+@contextmanager
+def _door() -> Iterator[Running]:
+    """A server of ours behind a door, which has taken it for healthy."""
+    with TemporaryDirectory() as folder, _ours() as server:
+        options = ("--static-files", folder, "--threads", "1")
+        with door_process([f"127.0.0.1:{server.port}"], Path(folder) / "log", *options) as door:
+            while probe([door.address]):
+                time.sleep(0.1)
+            yield Running(int(door.address.rsplit(":", 1)[1]), door.process.pid)
 
 
 @contextmanager
@@ -238,6 +251,7 @@ SERVERS = (
     Server(OURS, "python -m serving serve, with its defaults", DIGITS, _ours),
     Server("ours-2-workers", "the same with --workers 2", DIGITS, partial(_ours, "--workers", "2")),
     Server(ENVOY, "the same with --transport envoy", DIGITS, partial(_ours, "--transport", "envoy")),
+    Server("ours-door", "ours behind python -m serving.door, on the same cores", DIGITS, _door),
     Server(PLAIN[0], "grpcio's event loop on uvloop, one call at a time", DIGITS, partial(_plain, "asyncio")),
     Server(PLAIN[1], "grpcio's thread pool, four threads", DIGITS, partial(_plain, "threads")),
     Server("bare-c++", "a C++ gRPC server that answers prepared bytes, without a model", DIGITS, _bare),
