@@ -81,7 +81,7 @@ def version_changes() -> None:
     """A run that is started by Prefect's API brings another version, and no call fails meanwhile."""
     before = http("/v1/model")[1]["model_version"]
     execute("worker", "python", "-c", OTHER_PRESET)
-    with load(IMAGES) as outcomes:
+    with load(IMAGES, pause_s=0.05) as outcomes:  # the training wants the cores too
         run = start_run(preset="runs/other.toml", force=True)
         wait_for(lambda: _has_ended(run), RUN_S, "the second run")
         assert state_of(run)[0] == "COMPLETED", state_of(run)
