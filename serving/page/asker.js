@@ -1,15 +1,18 @@
 // Asks for the newest thing that is wanted: one request at a time, what came in between is left out, and what is
 // refused for the moment is asked for again.
 
+import { Refusal } from "./service.js";
+
 const FIRST_WAIT_MS = 250;
 const LONGEST_WAIT_MS = 4000;
 
 export class Asker {
   #wanted = null;
+  #forgotten = 0; // how often everything was
   #isBusy = false;
   #wake = () => {};
 
-  /** `ask` is given a thing and promises an answer; `heard(answer, thing)` and `failed(error, thing)` are told. */
+  /** `ask` is given a thing and promises an answer; `heard(answer, thing)` and `failed(refusal, thing)` are told. */
   constructor({ ask, heard, failed, gapMs = 0 }) {
     Object.assign(this, { ask, heard, failed, gapMs });
   }
@@ -19,9 +22,10 @@ export class Asker {
     if (!this.#isBusy) this.#work();
   }
 
-  /** Nothing is wanted any more. An answer on its way still comes. */
+  /** Nothing is wanted any more, and nobody is told of what is on its way. */
   forget() {
     this.#wanted = null;
+    this.#forgotten++;
   }
 
   /** Do not wait any longer: there is reason to think that the service answers. */
@@ -33,13 +37,16 @@ export class Asker {
     this.#isBusy = true;
     try {
       for (let failures = 0; this.#wanted !== null; ) {
-        const thing = this.#wanted;
+        const [thing, forgotten] = [this.#wanted, this.#forgotten];
         this.#wanted = null;
         const [answer, error] = await this.ask(thing).then((answer) => [answer, null], (error) => [null, error]);
+        if (error && !(error instanceof Refusal)) throw error; // a fault of this page
         failures = error ? failures + 1 : 0;
-        if (!error) await this.heard(answer, thing);
-        else this.failed(error, thing);
-        if (error?.passes) this.#wanted ??= thing;
+        if (forgotten === this.#forgotten) {
+          if (error?.passes) this.#wanted ??= thing;
+          if (error) this.failed(error, thing);
+          else await this.heard(answer, thing);
+        }
         await this.#wait(error?.passes ? patience(error, failures) : this.gapMs);
       }
     } finally {

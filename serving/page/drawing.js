@@ -90,7 +90,7 @@ export class Drawing {
     const [x, y] = stroke.at(-1);
     if (Math.hypot(point[0] - x, point[1] - y) < LEAST_MOVE) return;
     stroke.push(point);
-    this.#set(this.picture);
+    this.#set({ ...this.picture }); // another picture: what is known of the last may not hold for it
   }
 
   #begin(event) {

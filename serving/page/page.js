@@ -21,6 +21,7 @@ const paper = byId("paper");
 let model = null;
 let samples = [];
 let resting = 0;
+let following = null; // the question which version answers, while it is on its way
 let blindVersion = null; // the version that is known to have no feature maps
 let isAway = false; // whether there was no model, or no service, when last asked
 
@@ -54,7 +55,7 @@ function nothingToSee() {
 
 /** Ask for one picture; photos and drawings are made into images by the service. */
 async function classify(picture) {
-  if (!model) model = await service.getModel();
+  if (!model) await follow();
   const begun = performance.now();
   const timed = (answer, pixels) => ({ answer, pixels, latencyMs: performance.now() - begun });
   if (picture.sample) {
@@ -69,18 +70,21 @@ async function classify(picture) {
 
 async function answered({ answer, pixels, latencyMs }, picture) {
   say("answer");
-  if (drawing.isEmpty) return; // cleared meanwhile
   if (answer.model_version !== model.model_version) await follow().catch(known);
-  if (answer.model_version !== model.model_version) return answers.want(drawing.picture); // older than what answers now
+  if (answer.model_version !== model.model_version) return askAgain(); // older than what answers now
+  if (drawing.isEmpty) return; // cleared meanwhile
   showStale(false);
   showAnswer({ answer, model, bytes: toBytes(pixels), latencyMs, sample: picture.sample });
   clearTimeout(resting);
   if (blindVersion === model.model_version) return;
-  resting = setTimeout(() => maps.want({ pixels, probabilities: answer.probabilities }), REST_MS);
+  resting = setTimeout(() => maps.want({ picture, pixels, probabilities: answer.probabilities }), REST_MS);
+}
+
+function askAgain() {
+  if (!drawing.isEmpty) answers.want(drawing.picture);
 }
 
 function notAnswered(error, picture) {
-  known(error);
   showStale(true);
   if (drawing.isUnderHand && !error.passes) return; // there is more to come
   if (error.passes) return say("answer", waiting(error));
@@ -88,7 +92,7 @@ function notAnswered(error, picture) {
   if (picture === drawing.picture) showNothing(model);
   const isOfOtherSize = picture.sample !== null; // the model has changed, and takes other images
   say("answer", isOfOtherSize ? "" : sentence(error.message));
-  if (isOfOtherSize) follow().then(() => answers.want(drawing.picture), known);
+  if (isOfOtherSize) follow().then(askAgain, known);
 }
 
 /** A refusal is told of by who was refused; anything else is a fault of this page. */
@@ -111,17 +115,16 @@ function lookInside({ pixels }) {
   return service.getFeatureMaps(pixels);
 }
 
-function seenInside({ layers, model_version: version }, { pixels, probabilities }) {
-  if (drawing.isEmpty || version !== model.model_version) return;
+function seenInside({ layers, model_version: version }, { picture, pixels, probabilities }) {
+  if (picture !== drawing.picture || version !== model.model_version) return;
   byId("inside-note").hidden = true;
   const { image_height: height, image_width: width, labels } = model;
   showLayers({ layers, image: toBytes(pixels), height, width, labels, probabilities });
 }
 
-function notSeenInside(error) {
-  known(error);
-  if (error.passes) return;
+function notSeenInside(error, { picture }) {
   const isMissing = [service.NOT_FOUND, service.UNIMPLEMENTED].includes(error.code);
+  if (error.passes || (picture !== drawing.picture && !isMissing)) return;
   if (isMissing) blindVersion = model.model_version;
   hideLayers();
   byId("inside-note").hidden = false;
@@ -130,8 +133,13 @@ function notSeenInside(error) {
     : `What the layers see cannot be shown: ${error.message}`;
 }
 
-/** Ask which version answers, and tell of a new one. */
-async function follow() {
+/** Ask which version answers, and tell of a new one; whoever asks meanwhile waits for the same answer. */
+function follow() {
+  following ??= newest().finally(() => (following = null));
+  return following;
+}
+
+async function newest() {
   const before = model;
   model = await service.getModel();
   say("service");

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.browser import CHROMIUM, PHONE_WIDTH
 from tests.page.strokes import Stroke
@@ -145,6 +145,33 @@ def open_page(browser: Browser) -> Iterator[Open]:
         assert told == []
         own = (f"http://{desk.server}/", "data:", "blob:")
         assert [url for url in desk.requests if not url.startswith(own)] == []
+
+
+@dataclass
+class Held:
+    """Calls of a page that the test keeps from their answers."""
+
+    page: Page
+    routes: list[Route]
+
+    def take(self, route: Route) -> None:
+        """Hold one more."""
+        self.routes.append(route)
+
+    def wait(self, count: int) -> None:
+        """Until so many have been held."""
+        for _ in range(200):
+            if len(self.routes) >= count:
+                return
+            self.page.wait_for_timeout(20)
+        raise AssertionError(f"{len(self.routes)} calls came, expected {count}")
+
+
+def hold(page: Page, path: str) -> Held:
+    """Hold all calls of a path from now on."""
+    held = Held(page, [])
+    page.route(f"**/{path}", held.take)
+    return held
 
 
 @pytest.fixture

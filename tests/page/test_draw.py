@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from scripts.make_samples import EASY, HARD, SAMPLES, make_samples
 from tests.browser import needs_chromium
-from tests.page.conftest import FOLDER, Desk, Open
+from tests.page.conftest import FOLDER, Desk, Open, hold
 from tests.page.strokes import DIGITS, PLACES, Place, Stroke
 
 pytestmark = [needs_chromium, pytest.mark.xdist_group("page")]
@@ -69,6 +69,69 @@ def test_one_request_at_a_time(desk: Desk) -> None:
     asked, most = desk.page.evaluate("[window.asked, window.most]")
     assert asked > 1
     assert most == 1
+
+
+def test_what_is_cleared_is_not_asked_again(desk: Desk) -> None:
+    """A refusal that would have passed comes after Clear: nothing is said of it, and the next drawing is answered."""
+    held = hold(desk.page, "v1/classify")
+    desk.page.locator("#samples button").nth(4).click()
+    held.wait(1)
+    desk.page.locator("#clear").click()
+    held.routes[0].abort()
+    desk.page.wait_for_timeout(800)  # longer than the page would have waited
+    assert len(held.routes) == 1
+    desk.expect_status("")
+    expect(desk.page.locator(".answer.stale")).to_have_count(0)
+    desk.page.unroute_all()
+    desk.draw(Place().put(DIGITS["1"]))
+    desk.settle()
+    desk.expect_answer("1")
+
+
+def test_an_answer_that_comes_after_clear_is_not_shown(desk: Desk) -> None:
+    """Not even once something else has been begun."""
+    held = hold(desk.page, "v1/classify")
+    desk.page.locator("#samples button").nth(4).click()
+    held.wait(1)
+    desk.page.locator("#clear").click()
+    desk.page.locator("#samples button").nth(7).click()
+    held.routes[0].continue_()
+    held.wait(2)
+    desk.expect_answer("?")
+    held.routes[1].continue_()
+    desk.expect_answer("7")
+
+
+def test_layers_are_those_of_what_is_drawn(desk: Desk) -> None:
+    """Maps that come after the next drawing was begun are not shown."""
+    held = hold(desk.page, "v1/feature-maps")
+    rows = desk.page.locator("#layers > li")
+    desk.page.locator("#samples button").nth(4).click()
+    held.wait(1)
+    desk.page.locator("#samples button").nth(7).click()
+    desk.expect_answer("7")
+    held.routes[0].continue_()
+    held.wait(2)
+    expect(rows).to_have_count(0)
+    held.routes[1].continue_()
+    expect(rows).to_have_count(6)
+
+
+def test_layers_wait_for_the_answer(desk: Desk) -> None:
+    """An answer to what was drawn before is shown, and its layers are not while the next answer is late."""
+    held = hold(desk.page, "v1/classify")
+    desk.page.locator("#samples button").nth(4).click()
+    held.wait(1)
+    desk.page.locator("#samples button").nth(7).click()
+    held.routes[0].continue_()
+    held.wait(2)
+    desk.expect_answer("4")
+    with desk.page.expect_response("**/v1/feature-maps"):
+        pass
+    desk.page.wait_for_timeout(100)
+    expect(desk.page.locator("#layers > li")).to_have_count(0)
+    held.routes[1].continue_()
+    expect(desk.page.locator("#layers > li")).to_have_count(6)
 
 
 def test_undo_takes_back_a_stroke_and_clear_all(desk: Desk) -> None:
