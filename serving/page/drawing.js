@@ -8,6 +8,7 @@ const LONG_STEP = 0.12;
 const LEAST_MOVE = 0.003;
 const SENT_SIDE = 280; // pixels of the picture that is sent
 const MARGIN = 0.06;
+const GREY = "#8a8a8a"; // dark ink and light are seen on it
 
 const EMPTY = { strokes: [], photo: null, sample: null };
 const isEmpty = ({ strokes, photo, sample }) => !strokes.length && !photo && !sample;
@@ -194,8 +195,11 @@ function ink(context, strokes, side, colour) {
 
 function contain(context, photo, side) {
   const scale = side / Math.max(photo.width, photo.height);
-  const [width, height] = [photo.width * scale, photo.height * scale];
-  context.drawImage(photo, (side - width) / 2, (side - height) / 2, width, height);
+  const [width, height] = [photo.width * scale, photo.height * scale].map(Math.round);
+  const box = [Math.round((side - width) / 2), Math.round((side - height) / 2), width, height];
+  context.fillStyle = GREY; // behind a see-through photo
+  context.fillRect(...box);
+  context.drawImage(photo, ...box);
 }
 
 /** A test image, pixel by pixel, in the ink of the paper. */

@@ -5,7 +5,7 @@ import { showAnswer, showNothing, showStale, speak } from "./answer.js";
 import { Asker } from "./asker.js";
 import { Drawing, inked } from "./drawing.js";
 import { hideLayers, showLayers } from "./layers.js";
-import { encoded, pictureIn, readPhoto } from "./photo.js";
+import { encoded, encodedPhoto, pictureIn, readPhoto } from "./photo.js";
 import { fitted, toBase64, toBytes } from "./pixels.js";
 import { loadSamples, markSample, showSamples } from "./samples.js";
 import * as service from "./service.js";
@@ -63,7 +63,7 @@ async function classify(picture) {
     const pixels = toBase64(fitted(bytes, height, width, model));
     return timed(await service.classifyPixels(pixels), pixels);
   }
-  const photo = picture.photo ? await encoded(picture.photo, "image/jpeg") : await encoded(inked(picture.strokes), "image/png");
+  const photo = await (picture.photo ? encodedPhoto(picture.photo) : encoded(inked(picture.strokes), "image/png"));
   const answer = await service.classifyPhoto(photo);
   return timed(answer, answer.pixels);
 }

@@ -1,11 +1,12 @@
 """The page: draw, undo, choose a photo or a test image, look inside, and be answered."""
 
 import json
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
-from playwright.sync_api import expect
+from playwright.sync_api import Request, expect
 
 from scripts.make_samples import EASY, HARD, SAMPLES, make_samples
 from tests.browser import needs_chromium
@@ -199,6 +200,31 @@ def test_a_photo_is_read(desk: Desk, tmp_path: Path, *, turned: bool) -> None:
     expect(desk.page.locator("#invitation")).to_have_class("invitation gone")
     desk.page.locator("#undo").click()
     desk.expect_answer("?")
+
+
+def sent_photo(request: Request) -> bytes:
+    """The file that a question is about."""
+    (file,) = json.loads(request.post_data or "")["photos"]
+    return b64decode(file)
+
+
+@pytest.mark.parametrize("ink", ["white", "black"])
+def test_a_drawing_on_nothing_keeps_its_transparency(desk: Desk, tmp_path: Path, ink: str) -> None:
+    """Light ink without a ground is read as well as dark: the service gives it one; what is opaque goes as JPEG."""
+    picture = Image.new("RGBA", (1500, 1500), (0, 0, 0, 0))
+    for stroke in Place().put(DIGITS["4"]):
+        ImageDraw.Draw(picture).line([(1500 * x, 1500 * y) for x, y in stroke], fill=ink, width=90, joint="curve")
+    picture.save(tmp_path / "four.png")
+    with desk.page.expect_request("**/v1/classify") as sent:
+        desk.page.locator("#file").set_input_files(tmp_path / "four.png")
+    desk.expect_answer("4")
+    assert sent_photo(sent.value)[:4] == b"\x89PNG"
+    with desk.page.expect_request("**/v1/classify") as sent:
+        desk.page.locator("#file").set_input_files(
+            photo(tmp_path / "two.png", Place().put(DIGITS["2"]), size=(600, 600))
+        )
+    desk.expect_answer("2")
+    assert sent_photo(sent.value)[:3] == b"\xff\xd8\xff"
 
 
 def test_a_photo_is_pasted_or_dropped(desk: Desk, tmp_path: Path) -> None:
