@@ -15,6 +15,7 @@ const REST_MS = 300; // after which the layers are asked for
 const POLL_MS = 3000;
 const POLL_SOON_MS = 1000; // while there is no model, or no service
 const NOTICE_MS = 8000;
+const NONE_READY = "No network is ready yet, or it is away for a moment. This page goes on by itself.";
 
 const byId = (id) => document.getElementById(id);
 const paper = byId("paper");
@@ -105,6 +106,7 @@ function waiting(error) {
   if (error.code === service.RESOURCE_EXHAUSTED) return "The service is busy. Trying again …";
   if (error.code === service.DEADLINE_EXCEEDED) return "The answer takes too long. Trying again …";
   if (error.code === service.OFFLINE) return "The service does not answer. This page goes on by itself when it does.";
+  if (error.code === service.UNAVAILABLE && !error.reason) return NONE_READY; // whoever stands before the service says so
   return `The service cannot answer now: ${error.message}. Trying again …`;
 }
 
