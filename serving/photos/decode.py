@@ -16,8 +16,8 @@ from serving.errors import InvalidRequestError
 Picture = NDArray[np.uint8]
 """Grey: uint8 (row, column), [0, 255], 0 is black."""
 
-SIDE = 256
-"""The longer side of what is decoded, in pixels, at most: a digit that fills a tenth of it is larger than MNIST's."""
+SIDE = 192
+"""The longer side of what is decoded, in pixels, at most: a digit that fills a tenth of it has as many as MNIST's."""
 
 FORMATS: tuple[tuple[bytes, int, type[ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", 0, PngImageFile),
