@@ -53,6 +53,8 @@ def _ink(picture: Picture) -> Plane | None:
     grain = ImageFilter.GaussianBlur(GRAIN * max(picture.shape))
     ink = contrast(np.asarray(Image.fromarray(picture).filter(grain)))
     sample = ink[::2, ::2]
+    if np.ptp(sample) < LEAST:
+        return None
     ground = float(np.median(sample))
     noise = 1.4826 * float(np.median(np.abs(sample - ground)))
     above = sample[sample > _threshold(sample)] - ground

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -95,7 +96,7 @@ async def test_a_wrong_request_is_told_what_is_wrong(serve: Serve, publisher: Pu
     """INVALID_ARGUMENT, with the field at fault in the message."""
     publisher.publish(1)
     async with serve() as running, grpc.aio.insecure_channel(running.address) as channel:
-        classify = channel.unary_unary("/digits.v1.DigitService/Classify")
+        classify: Any = channel.unary_unary("/digits.v1.DigitService/Classify")
         for case, (request, field, message) in BAD_REQUESTS.items():
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await classify(request.SerializeToString())

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from serving.errors import InvalidRequestError
 from serving.idx import read_images, read_labels
-from serving.photos.decode import TURNS
+from serving.photos.decode import TURNS, _webp_size
 from serving.photos.prepare import from_photo
 from serving.pixels import Images
 from serving.session import Session
@@ -201,6 +201,33 @@ def test_a_file_that_is_no_photo_is_refused(file: bytes, message: str) -> None:
         prepare(file)
     assert error.value.field == "photos[0]"
     assert error.value.message.startswith("photos[0]: ")
+
+
+def test_a_jpeg_file_of_a_thousand_scans_is_refused(images: Images) -> None:
+    """Each would be decoded over all pixels: minutes of work in a file of kilobytes."""
+    file = save(inverted(scaled(images[0])), "JPEG", progressive=True)
+    first = file.rindex(b"\xff\xda")
+    with pytest.raises(InvalidRequestError, match=r"^photos\[0\]: came a JPEG file of 10\d\d scans, expected 100"):
+        prepare(file[:first] + 1000 * file[first:-2] + file[-2:])
+    assert prepare(file).max() == 255
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}, {"quality": 80, "exif": b"Exif\x00\x00"}])
+def test_the_size_of_a_webp_file_is_looked_at_before_it_is_opened(options: dict[str, Any]) -> None:
+    """In every kind of it: Pillow makes room for all pixels as it opens one."""
+    assert _webp_size(save(Image.new("RGB", (301, 203)), "WEBP", **options)) == (301, 203)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 3), (5, 1)])
+def test_a_picture_of_a_few_pixels_is_prepared_or_refused(size: tuple[int, int]) -> None:
+    """Also where they are nearly the same."""
+    for level in (0, 1, 127, 254, 255):
+        picture = Image.new("L", size, 255)
+        picture.putpixel((0, 0), level)
+        prepared_or_refused(save(picture))
+        picture = Image.new("L", size, 0)
+        picture.putpixel((size[0] - 1, size[1] - 1), level)
+        prepared_or_refused(save(picture))
 
 
 def test_a_model_that_takes_colour_takes_no_photos(images: Images) -> None:
