@@ -305,13 +305,16 @@ def test_photographs_are_classified_nearly_as_well_as_images(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ten_thousand_photographs_are_classified_nearly_as_well_as_images(sessions: Mapping[int, Session]) -> None:
     """Every test image, once."""
     images, labels = (
         read_images(MNIST / "t10k-images-idx3-ubyte.gz"),
         read_labels(MNIST / "t10k-labels-idx1-ubyte.gz"),
     )
-    assert accuracy(photographs(images), labels, sessions[1]) >= 0.975
+    right = accuracy(photographs(images), labels, sessions[1])
+    print(f"{right:.2%} of 10,000 photographs are read rightly")
+    assert right >= 0.975
 
 
 @pytest.mark.parametrize("kind", HARDER)
