@@ -421,6 +421,17 @@ def test_files_are_answered_by_the_door(door: Start) -> None:
         assert (response.status, json.loads(body)["code"]) == (404, 5)
 
 
+def test_without_a_folder_of_files_the_page_to_draw_on_is_there(tmp_path: Path, stack: ExitStack) -> None:
+    """All of it, and the description of the interface."""
+    opened = stack.enter_context(door_process(["127.0.0.1:1"], tmp_path / "door.log"))
+    page = ROOT / "serving" / "page"
+    for file in page.iterdir():
+        response, body = ask(opened.address, "GET", f"/{file.name}")
+        assert (response.status, body) == (200, file.read_bytes())
+    response, body = ask(opened.address, "GET", "/")
+    assert body == (page / "index.html").read_bytes()
+
+
 def test_prometheus_sees_figures_and_nothing_else_of_the_admin_interface(door: Start) -> None:
     """Through it Envoy could be ended."""
     opened = door("127.0.0.1:1", options=("--metrics-port", "0"))
