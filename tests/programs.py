@@ -80,7 +80,7 @@ def server_process(
 
 @contextmanager
 def listening_process(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[ServerProcess]:
-    """`python -m COMMAND ...`, which says in JSON where it listens; killed at the end if the test has not stopped it."""
+    """`python -m COMMAND ...`, which says in JSON where it listens; killed at the end if the test has not ended it."""
     with (
         log.open("w") as stderr,
         subprocess.Popen(
