@@ -85,9 +85,9 @@ check-slow: check  ## also what takes minutes: the lab, Chromium, Prefect's serv
 	$(BIN)/python -m pytest -m slow -s
 
 check-compose:  ## the whole deployment in containers, from the first start to a restore; needs Docker's engine
-	docker compose --project-name digits-check up --detach --wait --build
-	COMPOSE="docker compose --project-name digits-check" tests/compose/smoke.sh; \
-		status=$$?; docker compose --project-name digits-check down --volumes; exit $$status
+	export COMPOSE="docker compose --project-name digits-check"; \
+		$$COMPOSE up --detach --wait --build && tests/compose/smoke.sh; \
+		status=$$?; $$COMPOSE down --volumes; exit $$status
 
 check-gpu: env  ## the tests that need an NVIDIA card
 	$(BIN)/python -m pytest -m gpu -ra

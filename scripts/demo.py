@@ -30,7 +30,7 @@ def main(repository: str) -> int:
         )
         run = program("pipeline", "run", "--repository", repository)
         console.rule("2. the server, on what was published")
-        with server(repository) as address:
+        with server(repository) as (address, _):
             console.print(f"serving on {address}")
             console.rule("3. ten thousand test images through the Python client")
             sent = ("--labels", str(LABELS), "--batch", BATCH, "--server", address)
@@ -50,8 +50,8 @@ def program(*arguments: str) -> dict[str, Any]:
 
 
 @contextmanager
-def server(repository: str, *options: str, port: int = 0) -> Iterator[str]:
-    """A server, by default on a free port, drained at the end; gives its address."""
+def server(repository: str, *options: str, port: int = 0) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
+    """A server, by default on a free port, drained at the end; gives its address and its process."""
     serve = ("serving", "serve", "--port", str(port), "--json", "--repository", repository)
     command = [sys.executable, "-m", *serve, *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -59,7 +59,7 @@ def server(repository: str, *options: str, port: int = 0) -> Iterator[str]:
             line = process.stdout.readline() if process.stdout else ""
             if not line:
                 raise subprocess.CalledProcessError(process.wait(STOP_S), command)
-            yield json.loads(line)["address"]
+            yield json.loads(line)["address"], process
         finally:
             process.send_signal(signal.SIGTERM)
             stop(process)

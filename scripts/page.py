@@ -20,11 +20,11 @@ def main(repository: str, port: int, *, opens_browser: bool) -> int:
             console.rule("nothing is published yet: a first version is trained")
             program("pipeline", "run", "--no-prefect", "--repository", repository)
         options = ("--transport", "envoy", "--static-files", str(PAGE), "--log-level", "warning")
-        with server(repository, *options, port=port) as address:
+        with server(repository, *options, port=port) as (address, process):
             console.print(f"draw on [bold]http://{address}[/bold]   (Ctrl-C stops it)")
             if opens_browser:
                 webbrowser.open(f"http://{address}")
-            signal.pause()
+            process.wait()  # it ends by itself only if it fails
     except KeyboardInterrupt:
         return 0
     except subprocess.CalledProcessError as error:

@@ -6,7 +6,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +73,18 @@ def server_process(
     repository: Path, log: Path, *arguments: str, program: str = "serving", **environment: str
 ) -> Iterator[ServerProcess]:
     """A server on a free port; killed at the end if the test has not stopped it."""
-    command = [sys.executable, "-m", program, "serve", "--json", "--port", "0", "--repository", str(repository)]
+    command = [program, "serve", "--json", "--port", "0", "--repository", str(repository), *arguments]
+    with listening_process(command, log, environment) as process:
+        yield process
+
+
+@contextmanager
+def listening_process(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[ServerProcess]:
+    """`python -m COMMAND ...`, which says in JSON where it listens; killed at the end if the test has not ended it."""
     with (
         log.open("w") as stderr,
         subprocess.Popen(
-            [*command, *arguments],
+            [sys.executable, "-m", *command],
             cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
@@ -86,13 +93,13 @@ def server_process(
         ) as process,
     ):
         try:
-            told = listening(process, log)
+            told = _listening(process, log)
             yield ServerProcess(process, told["address"], told["metrics_port"], log)
         finally:
             process.kill()
 
 
-def listening(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
+def _listening(process: "subprocess.Popen[str]", log: Path) -> dict[str, Any]:
     """Wait for the one line that says where the server listens."""
     if process.stdout is None:
         raise AssertionError("the server was started without a pipe")

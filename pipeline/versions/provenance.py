@@ -1,6 +1,7 @@
 """Where a version came from: the code and the packages that made it."""
 
 import hashlib
+import os
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -9,11 +10,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCES = ("models", "pipeline", "protos", "serving")  # serving too: a candidate is rehearsed on it
 SUFFIXES = (".py", ".jinja")
+REVISION = "PIPELINE_REVISION"
+
 PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime-gpu", "onnxruntime", "numpy")
 
 
 def code_revision() -> str:
-    """The git revision of the code, with "+changes" where tracked files differ from it; "unknown" outside git."""
+    """The git revision of the code, with "+changes" where tracked files differ from it; "unknown" outside git.
+
+    An image has no git: there the environment says it, as the image was told when it was built.
+    """
+    if told := os.environ.get(REVISION):
+        return told
     revision = _git("rev-parse", "HEAD")
     if revision is None:
         return "unknown"

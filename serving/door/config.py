@@ -105,7 +105,6 @@ def _call(settings: DoorSettings) -> Config:
         "route": {
             "cluster": REPLICAS,
             "timeout": duration(settings.request_timeout_s),
-            "max_stream_duration": {"grpc_timeout_header_max": "0s"},  # a caller's own deadline, however far away
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset-before-request,unavailable,cancelled",
                 "num_retries": settings.retries,

@@ -87,13 +87,12 @@ class Door:
             await self._admin.drain()
             await asyncio.sleep(self._settings.drain_linger_s)
             await self._admin.close()  # who comes now finds the door closed, rather than be cut off with it
-            while await self._admin.stat(f"{STATS}downstream_rq_active") and time.monotonic() < give_up:  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_S)
+            active = await self._until_idle(give_up)
+            log.info("drained, %s", f"{active} calls were cut off" if active else "every call was answered")
             await self._admin.end()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._envoy.wait(), END_S)
         await self._end_now()
-        log.info("drained")
 
     def _with_ports(self, settings: DoorSettings) -> DoorSettings:
         """Settings with numbers for ports that were 0; they are held until the door ends."""
@@ -113,6 +112,12 @@ class Door:
             if time.monotonic() > give_up:
                 raise WorkerError(f"Envoy did not listen within {START_S:g} s; its log may say why")
             await asyncio.sleep(LOOK_S)
+
+    async def _until_idle(self, give_up: float) -> int:
+        """Wait for the last call; return how many are left when there is no more time."""
+        while (active := await self._admin.stat(f"{STATS}downstream_rq_active")) and time.monotonic() < give_up:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+        return active
 
     async def _end_now(self) -> None:
         for task in self._tasks:

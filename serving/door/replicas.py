@@ -1,5 +1,9 @@
 """The servers behind the door: how calls are shared among them, and which of them get none."""
 
+from collections.abc import Iterable
+
+from google.rpc import code_pb2
+
 from serving.door.settings import DoorSettings
 from serving.envoy.parts import Config, duration, typed
 
@@ -9,8 +13,10 @@ REPLICAS = "replicas"
 CONNECT_S = 1.0
 DNS_S = 2.0
 """How often names are looked up."""
-KEEPALIVE_S, KEEPALIVE_ANSWER_S = 10, 5
-"""A silent connection to a replica is asked for a sign of life."""
+KEEPALIVE_S = 30
+"""A silent connection to a replica is tried by TCP; grpcio takes HTTP/2's pings for an attack: it closes after 43 s."""
+FAULTS = (code_pb2.UNKNOWN, code_pb2.INTERNAL, code_pb2.UNAVAILABLE, code_pb2.DATA_LOSS)
+"""Codes that are a replica's fault. By default Envoy counts UNIMPLEMENTED and DEADLINE_EXCEEDED too: a caller's own."""
 FAILURES = 3
 """Calls that a replica fails in a row before it is ejected."""
 MAX_EJECTED_PERCENT = 50
@@ -29,12 +35,14 @@ def replicas(settings: DoorSettings) -> Config:
             {"dns_lookup_family": "V4_PREFERRED", "dns_refresh_rate": duration(DNS_S)},
         ),
         "connect_timeout": duration(CONNECT_S),
+        "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": KEEPALIVE_S, "keepalive_interval": 5}},
         "lb_policy": "ROUND_ROBIN",  # LEAST_REQUEST prefers who fails: it has the fewest calls
         "load_assignment": {"cluster_name": REPLICAS, "endpoints": [{"lb_endpoints": _endpoints(settings)}]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "explicit_http_config": {"http2_protocol_options": _HTTP2},
+                "outlier_detection": {"error_matcher": {"or_match": {"rules": list(_faults())}}},
             }
         },
         "health_checks": [_health_check(settings)],
@@ -78,6 +86,14 @@ def _health_check(settings: DoorSettings) -> Config:
     }
 
 
+def _faults() -> Iterable[Config]:
+    """A status comes in the headers where there is no message, else in the trailers."""
+    for code in FAULTS:
+        status = {"headers": [{"name": "grpc-status", "string_match": {"exact": str(code)}}]}
+        yield {"http_response_headers_match": status}
+        yield {"http_response_trailers_match": status}
+
+
 def _outlier_detection(settings: DoorSettings) -> Config:
     """Who fails calls although it calls itself healthy, or cannot be reached, is left out for a while.
 
@@ -99,10 +115,6 @@ def _outlier_detection(settings: DoorSettings) -> Config:
 
 
 _HTTP2 = {
-    "connection_keepalive": {
-        "interval": duration(KEEPALIVE_S),
-        "timeout": duration(KEEPALIVE_ANSWER_S),
-    },
     "initial_stream_window_size": 2**20,
     "initial_connection_window_size": 2**24,
 }

@@ -16,8 +16,8 @@ from serving.errors import InvalidRequestError
 Picture = NDArray[np.uint8]
 """Grey: uint8 (row, column), [0, 255], 0 is black."""
 
-SIDE = 256
-"""The longer side of what is decoded, in pixels, at most: a digit that fills a tenth of it is larger than MNIST's."""
+SIDE = 192
+"""The longer side of what is decoded, in pixels, at most: a digit that fills a tenth of it has as many as MNIST's."""
 
 FORMATS: tuple[tuple[bytes, int, type[ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", 0, PngImageFile),
@@ -37,6 +37,9 @@ TURNS = {
 }
 """EXIF's orientation, and what makes it upright."""
 
+SCAN, MAX_SCANS = b"\xff\xda", 100
+"""How a scan of a JPEG file begins, and how many there may be: each is decoded over all pixels. Ten are usual."""
+
 OPAQUE = 255
 DRAWN_SPREAD = 24
 """Opaque pixels whose brightness varies less (standard deviation) are ink alone, drawn on nothing."""
@@ -48,6 +51,12 @@ def decode(file: bytes, name: str, *, max_pixels: int) -> Picture:
     Transparent pixels become a ground that the rest stands out from.
     """
     opener = _opener(file, name)
+    if opener is JpegImageFile and (scans := file.count(SCAN)) > MAX_SCANS:
+        raise InvalidRequestError(
+            f"{name}: came a JPEG file of {scans} scans, expected {MAX_SCANS} at most: save it again", field=name
+        )
+    if opener is WebPImageFile:  # Pillow makes room for all pixels as it opens one
+        _check_size(_webp_size(file), name, max_pixels)
     try:
         # Only the header is read here: a decompression bomb is refused by its size, before anything is inflated.
         with opener(BytesIO(file)) as image:
@@ -75,16 +84,31 @@ def _opener(file: bytes, name: str) -> type[ImageFile]:
     )
 
 
+def _webp_size(file: bytes) -> tuple[int, int]:
+    """Width and height, as the first chunk says: https://developers.google.com/speed/webp/docs/riff_container."""
+    match file[12:16]:
+        case b"VP8X":
+            return 1 + int.from_bytes(file[24:27], "little"), 1 + int.from_bytes(file[27:30], "little")
+        case b"VP8L":
+            bits = int.from_bytes(file[21:25], "little")
+            return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return int.from_bytes(file[26:28], "little") & 0x3FFF, int.from_bytes(file[28:30], "little") & 0x3FFF
+
+
 def _check(image: ImageFile, name: str, max_pixels: int) -> None:
-    width, height = image.size
+    _check_size(image.size, name, max_pixels)
+    if getattr(image, "is_animated", False):
+        raise InvalidRequestError(f"{name}: came an animation, expected one picture: save a frame of it", field=name)
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
     if width * height > max_pixels:
         raise InvalidRequestError(
             f"{name}: came {width} x {height} pixels, expected {max_pixels} at most: scale it down first",
             field=name,
             metadata={"came": f"{width} x {height}", "max_photo_pixels": max_pixels},
         )
-    if getattr(image, "is_animated", False):
-        raise InvalidRequestError(f"{name}: came an animation, expected one picture: save a frame of it", field=name)
 
 
 def _grey(image: ImageFile) -> Image.Image:

@@ -12,9 +12,9 @@ from serving.photos.decode import Picture
 Plane = NDArray[np.float32]
 """float32 (row, column)."""
 
-COARSE = 32
+COARSE = 24
 """The longer side of the picture that light and shadows are looked for in, in pixels."""
-FIT_ROUNDS = 6
+FIT_ROUNDS = 4
 WHITE = np.float32(255)
 DARKEST = np.float32(16)
 """Light is never taken for less, of 255: in black, noise would become ink."""
@@ -65,7 +65,7 @@ def _is_dark(residue: Plane) -> bool:
 
 def _shadows(even: Plane) -> Plane:
     """What would be ink, but is wide and reaches an edge of the picture; strokes that do so are narrow."""
-    coarse = resized(even, 48)
+    coarse = resized(even, COARSE)
     wide = _slide(_slide(coarse, np.min), np.max)
     reached = np.full_like(wide, wide.min())
     reached[[0, -1]], reached[:, [0, -1]] = wide[[0, -1]], wide[:, [0, -1]]

@@ -15,7 +15,7 @@ from serving.pixels import Images, ImageShape
 
 BOX = 20 / 28
 """The share of an image's height and width that the digit is scaled into."""
-THIN = 1.8 / 20
+THIN = 2.2 / 20
 """Strokes narrower than this share of the digit's longer side are widened to it: 95 % of MNIST's are wider."""
 GRAIN = 1 / 320
 """What is finer than this share of the longer side is the sensor's noise, or the paper's: it is blurred away."""
@@ -53,6 +53,8 @@ def _ink(picture: Picture) -> Plane | None:
     grain = ImageFilter.GaussianBlur(GRAIN * max(picture.shape))
     ink = contrast(np.asarray(Image.fromarray(picture).filter(grain)))
     sample = ink[::2, ::2]
+    if np.ptp(sample) < LEAST:
+        return None
     ground = float(np.median(sample))
     noise = 1.4826 * float(np.median(np.abs(sample - ground)))
     above = sample[sample > _threshold(sample)] - ground

@@ -136,7 +136,7 @@ def worker_dies() -> None:
     following = start_run(again=True)
     wait_for(lambda: _has_ended(following), RUN_S, "the next run")
     say(f"the next run: {state_of(following)}")
-    assert state_of(following)[0] == "COMPLETED"
+    assert state_of(following) == ("COMPLETED", "Completed")  # not Skipped: the dead run holds no lock
 
 
 def rolls_back() -> None:
@@ -165,12 +165,12 @@ def stops() -> None:
         time.sleep(1)
         command("docker compose stop")
         time.sleep(1)
-    kinds = {failure.split(":")[0] for failure in outcomes.failures}
-    say(f"stopped under {outcomes.answered} calls; refused as {kinds}")
-    assert kinds <= {"UnavailableError"}
+    cut = [failure for failure in outcomes.failures if "failed to connect" not in failure]
+    say(f"stopped under {outcomes.answered} calls; {len(outcomes.failures)} found it closed; cut off: {cut}")
+    assert not cut
     for service in ("door", "serving-1", "serving-2"):
         said = compose("logs", "--no-log-prefix", "--tail", "3", service)
-        assert "drained" in said or "stopped" in said, said
+        assert "drained, every call was answered" in said or "stopped" in said, said
     say("door and replicas have drained")
 
 
@@ -179,7 +179,7 @@ def _has_ended(run: dict[str, object]) -> bool | None:
 
 
 def _versions() -> list[int]:
-    """What several calls are answered by: each goes to the replica with the fewest."""
+    """What several calls are answered by: the replicas take turns."""
     return [int(http("/v1/model")[1]["model_version"]) for _ in range(8)]
 
 

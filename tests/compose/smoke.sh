@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The composition as its users meet it, on one that `docker compose up` has just begun on empty volumes.
 # Every command of docs/operations.md stands here or in a test, with $COMPOSE for `docker compose`.
-#   COMPOSE  the command, with the files and the project that are meant (default: docker compose)
+#   COMPOSE  the command, with a project of its own: replicas are killed, and in the end its volumes are removed
 #   NSENTER  what leads to the services' network, where that is not this one
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export COMPOSE=${COMPOSE:-docker compose}
+export COMPOSE=${COMPOSE:?such as "docker compose --project-name digits-check"}
 NSENTER=${NSENTER:-}
 FOLDER=$(mktemp -d)
 trap 'rm -rf "$FOLDER"' EXIT
@@ -31,8 +31,11 @@ $COMPOSE ps
 
 echo "== TLS at the door"
 .venv-serving/bin/python -m trustme --quiet --dir "$FOLDER" --identities localhost 127.0.0.1
-chmod 644 "$FOLDER"/*.pem "$FOLDER"/*.key
-export TLS_CERTIFICATE=$FOLDER/server.pem TLS_KEY=$FOLDER/server.key
+mkdir "$FOLDER/tls"
+install --mode 644 "$FOLDER/server.pem" "$FOLDER/tls/certificate.pem"
+install --mode 644 "$FOLDER/server.key" "$FOLDER/tls/key.pem"
+chmod 755 "$FOLDER"
+export TLS_FOLDER=$FOLDER/tls
 $WITH_TLS up --detach --wait --no-deps --no-build --pull never door
 $NSENTER .venv-serving/bin/python -m serving classify data/mnist/t10k-images-idx3-ubyte.gz \
     --labels data/mnist/t10k-labels-idx1-ubyte.gz --server localhost:8080 --tls-ca "$FOLDER/client.pem" | grep "accuracy: 9"
@@ -40,7 +43,7 @@ $COMPOSE up --detach --wait --no-deps --no-build --pull never door
 
 echo "== back up"
 $COMPOSE exec -T postgres pg_dump --username prefect --format custom prefect > "$FOLDER/prefect.dump"
-$COMPOSE exec -T worker tar --create --directory model_repository . > "$FOLDER/models.tar"
+$COMPOSE exec -T worker flock model_repository/digits/.lock tar --create --directory model_repository . > "$FOLDER/models.tar"
 
 echo "== stop, down and up again"
 smoke stops

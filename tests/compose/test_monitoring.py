@@ -70,8 +70,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stack.enter_context(server_process(publisher.root, folder / f"{name}.log", *options)) for name in "ab"
         ]
         addresses = [server.address for server in servers]
-        page = ("--static-files", str(DEPLOY), "--metrics-port", "0")
-        door = stack.enter_context(door_process(addresses, folder / "door.log", *page))
+        door = stack.enter_context(door_process(addresses, folder / "door.log", "--metrics-port", "0"))
         command = [
             str(PROMETHEUS),
             f"--config.file={watch(folder, door, servers)}",

@@ -52,6 +52,13 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert named <= targets
 
 
+def test_no_page_has_a_gap_or_the_noise_of_a_program() -> None:
+    """A figure that was to be put in later, a traceback in a table."""
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        found = re.findall(r"(?<![$\w/]){[a-z_]+}(?!`)|Traceback|TENTHOUSAND|TODO|TBD", page.read_text())
+        assert not found, f"{page.name}: {found}"
+
+
 @pytest.mark.parametrize(
     "page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name
 )

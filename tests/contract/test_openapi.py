@@ -53,7 +53,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if not has_door:
             yield f"http://{server.address}"
             return
-        with door_process([server.address], folder / "door.log", "--static-files", str(folder)) as door:
+        with door_process([server.address], folder / "door.log") as door:
             yield f"http://{door.address}"
 
 

@@ -33,6 +33,7 @@ from tests.serving.doors import door_process
 from tests.serving.test_envoy import as_json, ask, call
 
 Start = Callable[..., ServerProcess]
+EJECTIONS = 'envoy_cluster_outlier_detection_ejections_enforced_total{envoy_cluster_name="replicas"}'
 CLASSIFY = "/digits.v1.DigitService/Classify"
 SOON_S = 10.0
 
@@ -178,7 +179,7 @@ class Callers:
 def test_calls_over_one_connection_go_to_all_replicas(
     opened: tuple[ServerProcess, list[ServerProcess]], images: Images
 ) -> None:
-    """Each call to the one with the fewest, not each connection."""
+    """In turn, call by call, not connection by connection."""
     door, replicas = opened
     with DigitClient(door.address) as client:
         for _ in range(40):
@@ -305,6 +306,48 @@ def test_a_replica_that_fails_every_call_is_left_out(
     assert 1 <= begun(tmp_path)["fails"] <= 10
 
 
+def test_what_callers_do_wrong_is_no_fault_of_a_replica(
+    opened: tuple[ServerProcess, list[ServerProcess]], images: Images
+) -> None:
+    """Methods that are none, deadlines that are too short, wrong requests: all replicas stay."""
+    door, _ = opened
+    with DigitClient(door.address) as client, grpc.insecure_channel(door.address) as channel:
+        for _ in range(12):
+            with pytest.raises(grpc.RpcError):
+                call(channel, "/digits.v1.DigitService/NoSuchMethod")(b"", timeout=5)
+            with suppress(ServingError):
+                client.classify(images[:1000], timeout_s=0.002)
+            with pytest.raises(InvalidRequestError):
+                client.classify(images[:0])
+        assert healthy(door) == 2
+        assert figures(door.metrics_port)[EJECTIONS] == 0
+
+
+@pytest.mark.slow
+def test_a_silent_connection_lives(publisher: Publisher, replica: Start, door: Start) -> None:
+    """grpcio closes one on which it is asked for signs of life more often than it likes: after 43 s, once."""
+    publisher.publish(1)
+    opened = door(replica().address)
+    until(lambda: is_ready(opened))
+    ended: list[BaseException] = []
+    with grpc.insecure_channel(opened.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+
+        def wait() -> None:
+            try:
+                next(watch)
+            except grpc.RpcError as error:
+                ended.append(error)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        time.sleep(70)
+        assert not ended
+        watch.cancel()
+        waiting.join()
+
+
 def test_a_deadline_ends_a_call_at_a_replica_that_does_not_answer(
     door: Start, tmp_path: Path, stack: ExitStack
 ) -> None:
@@ -376,6 +419,17 @@ def test_files_are_answered_by_the_door(door: Start) -> None:
     for path in ("/nothing", "/../door.log", "/%2e%2e/door.log"):
         response, body = ask(opened.address, "GET", path)
         assert (response.status, json.loads(body)["code"]) == (404, 5)
+
+
+def test_without_a_folder_of_files_the_page_to_draw_on_is_there(tmp_path: Path, stack: ExitStack) -> None:
+    """All of it, and the description of the interface."""
+    opened = stack.enter_context(door_process(["127.0.0.1:1"], tmp_path / "door.log"))
+    page = ROOT / "serving" / "page"
+    for file in page.iterdir():
+        response, body = ask(opened.address, "GET", f"/{file.name}")
+        assert (response.status, body) == (200, file.read_bytes())
+    response, body = ask(opened.address, "GET", "/")
+    assert body == (page / "index.html").read_bytes()
 
 
 def test_prometheus_sees_figures_and_nothing_else_of_the_admin_interface(door: Start) -> None:
@@ -522,6 +576,9 @@ def test_envoy_itself_finds_the_printed_configuration_good(kind: str, tmp_path: 
 def test_every_setting_is_documented() -> None:
     """docs/door.md has the name, the variable, the default and the sentence of each."""
     table = (ROOT / "docs" / "door.md").read_text()
+    rows = [line for line in table.split("| argument |")[1].splitlines()[2:] if line]
+    assert all(row.startswith("| `--") for row in rows)
+    assert len(rows) == len(DoorSettings.model_fields)
     for name, field in DoorSettings.model_fields.items():
         assert (
             f"| `--{name.replace('_', '-')}` | `DOOR_{name.upper()}` | `{field.default}` | {field.description} |"

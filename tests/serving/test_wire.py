@@ -60,6 +60,7 @@ def requests() -> st.SearchStrategy[ClassifyRequest]:
         image_count=counts,
         pixels=st.integers(0, 3).map(lambda count: PICTURE.tobytes() * count) | pixels | st.binary(max_size=1000),
         encoded_images=st.just([]) | st.lists(files(), max_size=4),
+        photos=st.just([]) | st.lists(files(), max_size=4),
         model_version=st.sampled_from([0, 0, 0, 1, 2]) | any_int32,
     ) | st.builds(
         lambda count, version: ClassifyRequest(
@@ -147,11 +148,13 @@ class Wire:
 
     def check(self, request: ClassifyRequest, response: ClassifyResponse) -> None:
         """Demand the answer of the version that was named, for every image; for pixels bit by bit."""
-        image_count = len(request.encoded_images) or request.image_count
+        files = request.encoded_images or request.photos
+        image_count = len(files) or request.image_count
         assert response.model_version == (request.model_version or 2)
         assert len(response.digits) == image_count
         if not request.encoded_images:
-            images = np.frombuffer(request.pixels, np.uint8).reshape(image_count, 28, 28)
+            pixels = response.pixels if request.photos else request.pixels
+            images = np.frombuffer(pixels, np.uint8).reshape(image_count, 28, 28)
             expected = self.sessions[response.model_version].run(images).probabilities
             assert np.array_equal(np.array(response.probabilities, np.float32), expected.ravel())
 
