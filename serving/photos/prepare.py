@@ -16,7 +16,7 @@ from serving.pixels import Images, ImageShape
 BOX = 20 / 28
 """The share of an image's height and width that the digit is scaled into."""
 THIN = 2.2 / 20
-"""Strokes narrower than this share of the digit's longer side are widened to it: 95 % of MNIST's are wider."""
+"""Strokes narrower than this share of the digit's longer side are widened to it: three in four of MNIST's are wider."""
 GRAIN = 1 / 320
 """What is finer than this share of the longer side is the sensor's noise, or the paper's: it is blurred away."""
 LEAST = 0.06

@@ -297,7 +297,8 @@ def photographs(images: Images, *kind: Any) -> list[bytes]:
 def test_photographs_are_classified_nearly_as_well_as_images(
     images: Images, labels: Images, sessions: Mapping[int, Session]
 ) -> None:
-    """A thousand photographs, at most a point below the images that they are of."""
+    """Three hundred photographs, at most a point below the images that they are of; the slow test has them all."""
+    images, labels = images[:300], labels[:300]
     on_images = float((sessions[1].run(images).probabilities.argmax(axis=1) == labels).mean())
     on_photographs = accuracy(photographs(images), labels, sessions[1])
     assert on_photographs >= 0.97
@@ -305,7 +306,7 @@ def test_photographs_are_classified_nearly_as_well_as_images(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_ten_thousand_photographs_are_classified_nearly_as_well_as_images(sessions: Mapping[int, Session]) -> None:
     """Every test image, once."""
     images, labels = (
@@ -322,5 +323,5 @@ def test_what_is_harder_to_see_is_seen_too(
     kind: str, images: Images, labels: Images, sessions: Mapping[int, Session]
 ) -> None:
     """A fine pen, a blackboard, ruled paper, a shadow, a desk around the sheet."""
-    files = photographs(images[:200], *HARDER[kind])
-    assert accuracy(files, labels[:200], sessions[1]) >= 0.92
+    files = photographs(images[:100], *HARDER[kind])
+    assert accuracy(files, labels[:100], sessions[1]) >= 0.92
