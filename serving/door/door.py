@@ -18,7 +18,7 @@ from serving.envoy.certificates import keep_certificates, write_certificates
 from serving.envoy.listener import STATS
 from serving.envoy.program import command
 from serving.errors import WorkerError
-from serving.transport.port import ReservedPort
+from serving.port import ReservedPort
 
 LOOK_S = 0.05
 START_S = 30.0

@@ -10,8 +10,8 @@ from serving.envoy.certificates import CERTIFICATE, CLIENT_CA
 from serving.envoy.parts import Config, duration, typed
 from serving.envoy.routes import own_words
 from serving.files import MAX_BYTES
+from serving.port import addresses
 from serving.settings import ListenerSettings
-from serving.transport.port import addresses
 
 STATS = "http.digits."
 """How the names of the listener's own figures begin."""

@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 from serving.call import Call, Calls, Rpc, Service, rpcs
 from serving.errors import ServingError, to_status
-from serving.transport.port import ReservedPort, cannot_listen
+from serving.port import ReservedPort, cannot_listen
 from serving.transport.spin import Spinner
 
 Context = grpc.aio.ServicerContext[bytes, bytes]

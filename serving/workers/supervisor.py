@@ -20,9 +20,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from serving.config import Settings
 from serving.errors import WorkerError
+from serving.port import ReservedPort
 from serving.telemetry.metrics import close_http, serve_http
 from serving.transport.envoy.process import launch_envoy
-from serving.transport.port import ReservedPort
 from serving.workers.gate import Change, Gate, State
 from serving.workers.launch import launch_python
 from serving.workers.link import Link

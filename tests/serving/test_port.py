@@ -7,8 +7,8 @@ from contextlib import closing
 import pytest
 
 from serving.call import Calls
+from serving.port import ReservedPort
 from serving.transport.grpcio import GrpcioTransport
-from serving.transport.port import ReservedPort
 from serving.transport.spin import Spinner
 
 
