@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -92,8 +93,9 @@ def _door() -> Iterator[Running]:
     with TemporaryDirectory() as folder, _ours() as server:
         options = ("--static-files", folder, "--threads", "1")
         with door_process([f"127.0.0.1:{server.port}"], Path(folder) / "log", *options) as door:
-            while probe([door.address]):
-                time.sleep(0.1)
+            with redirect_stdout(StringIO()):
+                while probe([door.address]):
+                    time.sleep(0.1)
             yield Running(int(door.address.rsplit(":", 1)[1]), door.process.pid)
 
 
