@@ -1,9 +1,5 @@
 """The servers behind the door: how calls are shared among them, and which of them get none."""
 
-from collections.abc import Iterable
-
-from google.rpc import code_pb2
-
 from serving.door.settings import DoorSettings
 from serving.envoy.parts import Config, duration, typed
 
@@ -15,10 +11,13 @@ DNS_S = 2.0
 """How often names are looked up."""
 KEEPALIVE_S = 30
 """A silent connection to a replica is tried by TCP; grpcio takes HTTP/2's pings for an attack: it closes after 43 s."""
-FAULTS = (code_pb2.UNKNOWN, code_pb2.INTERNAL, code_pb2.UNAVAILABLE, code_pb2.DATA_LOSS)
-"""Codes that are a replica's fault. By default Envoy counts UNIMPLEMENTED and DEADLINE_EXCEEDED too: a caller's own."""
 FAILURES = 3
-"""Calls that a replica fails in a row before it is ejected."""
+"""Times in a row that a replica cannot be reached, or breaks off, before it is ejected."""
+FAILED_PERCENT, FAILED_OF = 85, 20
+"""Of the calls between two looks, if there are so many, that a replica fails before it is ejected.
+
+Envoy counts UNIMPLEMENTED and DEADLINE_EXCEEDED too, which are the callers' own: a few in a row must not cost a replica.
+"""
 MAX_EJECTED_PERCENT = 50
 """The more are ejected, the more the others get: the last half stays."""
 RETRIES_PERCENT = 20
@@ -42,7 +41,6 @@ def replicas(settings: DoorSettings) -> Config:
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "explicit_http_config": {"http2_protocol_options": _HTTP2},
-                "outlier_detection": {"error_matcher": {"or_match": {"rules": list(_faults())}}},
             }
         },
         "health_checks": [_health_check(settings)],
@@ -86,27 +84,22 @@ def _health_check(settings: DoorSettings) -> Config:
     }
 
 
-def _faults() -> Iterable[Config]:
-    """A status comes in the headers where there is no message, else in the trailers."""
-    for code in FAULTS:
-        status = {"headers": [{"name": "grpc-status", "string_match": {"exact": str(code)}}]}
-        yield {"http_response_headers_match": status}
-        yield {"http_response_trailers_match": status}
-
-
 def _outlier_detection(settings: DoorSettings) -> Config:
-    """Who fails calls although it calls itself healthy, or cannot be reached, is left out for a while.
+    """Who fails nearly all calls although it calls itself healthy, or cannot be reached, is left out for a while.
 
-    A caller's own fault (INVALID_ARGUMENT) and a refusal by load (RESOURCE_EXHAUSTED) are no failures.
+    A wrong request (INVALID_ARGUMENT) and a refusal by load (RESOURCE_EXHAUSTED) are no failures.
     """
     return {
-        "consecutive_5xx": FAILURES,
-        "consecutive_gateway_failure": FAILURES,
-        "enforcing_consecutive_gateway_failure": 100,
         "split_external_local_origin_errors": True,
         "consecutive_local_origin_failure": FAILURES,
+        "enforcing_consecutive_5xx": 0,
+        "enforcing_consecutive_gateway_failure": 0,
         "enforcing_success_rate": 0,
         "enforcing_local_origin_success_rate": 0,
+        "failure_percentage_threshold": FAILED_PERCENT,
+        "enforcing_failure_percentage": 100,
+        "failure_percentage_request_volume": FAILED_OF,
+        "failure_percentage_minimum_hosts": 2,
         "interval": duration(settings.check_interval_s),
         "base_ejection_time": duration(settings.ejection_s),
         "max_ejection_percent": MAX_EJECTED_PERCENT,

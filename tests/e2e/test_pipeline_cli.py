@@ -51,7 +51,7 @@ def test_a_person_reads_a_table(arguments: list[str | Path]) -> None:
 
 FAULTS = {
     "an unknown preset": (["--preset", "huge"], "there is no preset 'huge'; expected accurate, default, lab"),
-    "a folder without data": (["--dataset", "docs"], "train-images-idx3-ubyte"),
+    "a folder without data": (["--dataset", "docs/adr"], "train-images-idx3-ubyte"),
     "a repository that is a file": (["--repository", "README.md"], "README.md"),
 }
 
