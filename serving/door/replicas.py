@@ -16,7 +16,7 @@ FAILURES = 3
 FAILED_PERCENT, FAILED_OF = 85, 20
 """Of the calls between two looks, if there are so many, that a replica fails before it is ejected.
 
-Envoy counts UNIMPLEMENTED and DEADLINE_EXCEEDED too, which are the callers' own: a few in a row must not cost a replica.
+Envoy counts UNIMPLEMENTED and DEADLINE_EXCEEDED too, which are the callers' own: a few in a row must cost no replica.
 """
 MAX_EJECTED_PERCENT = 50
 """The more are ejected, the more the others get: the last half stays."""
