@@ -97,11 +97,8 @@ def _call(settings: DoorSettings) -> Config:
 
     A replica that drains refuses (UNAVAILABLE); as it closes, grpcio cancels what it has not handed over yet.
     """
-    limits = (
-        {RATE_LIMIT: _rate_limit(settings)} if settings.max_calls_per_s or settings.max_calls_per_s_and_address else {}
-    )
     return {
-        **({"typed_per_filter_config": limits} if limits else {}),
+        **_rate_limit(settings),
         "route": {
             "cluster": REPLICAS,
             "timeout": duration(settings.request_timeout_s),
@@ -123,6 +120,9 @@ def _call(settings: DoorSettings) -> Config:
 
 
 def _rate_limit(settings: DoorSettings) -> Config:
+    """What a route says of it; nothing where any number of calls may come."""
+    if not (settings.max_calls_per_s or settings.max_calls_per_s_and_address):
+        return {}
     content: Config = {
         "stat_prefix": "digits",
         "token_bucket": _bucket(settings.max_calls_per_s or 10**9),
@@ -138,7 +138,7 @@ def _rate_limit(settings: DoorSettings) -> Config:
             "rate_limits": [{"actions": [{"remote_address": {}}]}],
             "max_dynamic_descriptors": MAX_ADDRESSES,
         }
-    return {"@type": f"type.googleapis.com/envoy.extensions.{_RATE_LIMIT}", **content}
+    return {"typed_per_filter_config": {RATE_LIMIT: typed(RATE_LIMIT, _RATE_LIMIT, content)["typed_config"]}}
 
 
 def _bucket(calls_per_s: int) -> Config:

@@ -1,6 +1,7 @@
 """The servers behind the door: how calls are shared among them, and which of them get none."""
 
 from serving.door.settings import DoorSettings
+from serving.envoy.listener import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
 from serving.envoy.parts import Config, duration, typed
 
 REPLICAS = "replicas"
@@ -37,12 +38,7 @@ def replicas(settings: DoorSettings) -> Config:
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": KEEPALIVE_S, "keepalive_interval": 5}},
         "lb_policy": "ROUND_ROBIN",  # LEAST_REQUEST prefers who fails: it has the fewest calls
         "load_assignment": {"cluster_name": REPLICAS, "endpoints": [{"lb_endpoints": _endpoints(settings)}]},
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": _HTTP2},
-            }
-        },
+        "typed_extension_protocol_options": _HTTP2,
         "health_checks": [_health_check(settings)],
         "outlier_detection": _outlier_detection(settings),
         "common_lb_config": {
@@ -51,16 +47,7 @@ def replicas(settings: DoorSettings) -> Config:
             # Who goes gets no calls from now on. By default a second change within a second waits for its end.
             "update_merge_window": "0s",
         },
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": settings.max_calls,
-                    "max_pending_requests": settings.max_calls,
-                    "max_requests": settings.max_calls,
-                    "retry_budget": {"budget_percent": {"value": RETRIES_PERCENT}, "min_retry_concurrency": 10},
-                }
-            ]
-        },
+        "circuit_breakers": {"thresholds": [_most(settings)]},
     }
 
 
@@ -69,6 +56,16 @@ def _endpoints(settings: DoorSettings) -> list[Config]:
         {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
         for host, port in settings.replica_addresses
     ]
+
+
+def _most(settings: DoorSettings) -> Config:
+    """What there may be at the same time."""
+    return {
+        "max_connections": settings.max_calls,
+        "max_pending_requests": settings.max_calls,
+        "max_requests": settings.max_calls,
+        "retry_budget": {"budget_percent": {"value": RETRIES_PERCENT}, "min_retry_concurrency": 10},
+    }
 
 
 def _health_check(settings: DoorSettings) -> Config:
@@ -108,6 +105,13 @@ def _outlier_detection(settings: DoorSettings) -> Config:
 
 
 _HTTP2 = {
-    "initial_stream_window_size": 2**20,
-    "initial_connection_window_size": 2**24,
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {
+            "http2_protocol_options": {
+                "initial_stream_window_size": STREAM_WINDOW_BYTES,
+                "initial_connection_window_size": CONNECTION_WINDOW_BYTES,
+            }
+        },
+    }
 }

@@ -11,7 +11,7 @@ from serving.errors import ServingError
 from serving.pixels import Images
 from tests.compose.stack import DOOR
 
-IMAGES_A_CALL = 8
+CALLERS, IMAGES_A_CALL = 8, 8
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Outcomes:
 
 
 @contextmanager
-def load(images: Images, callers: int = 8, pause_s: float = 0) -> Iterator[Outcomes]:
+def load(images: Images, pause_s: float = 0) -> Iterator[Outcomes]:
     """Callers for as long as the context lasts, each with a pause between its calls."""
     outcomes, stop, lock = Outcomes(), threading.Event(), threading.Lock()
 
@@ -44,7 +44,7 @@ def load(images: Images, callers: int = 8, pause_s: float = 0) -> Iterator[Outco
                     outcomes.versions[answer.model_version] += 1
                 stop.wait(pause_s)
 
-    threads = [threading.Thread(target=call_on, args=(IMAGES_A_CALL * number,)) for number in range(callers)]
+    threads = [threading.Thread(target=call_on, args=(IMAGES_A_CALL * number,)) for number in range(CALLERS)]
     for thread in threads:
         thread.start()
     try:

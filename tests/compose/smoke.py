@@ -15,7 +15,7 @@ from pyqwest import Client, HTTPTransport, HTTPVersion
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse
 from serving.client import DigitClient
 from serving.idx import read_images, read_labels
-from tests.compose.load import load
+from tests.compose.load import CALLERS, load
 from tests.compose.stack import (
     CHANGE_S,
     DOOR,
@@ -39,7 +39,6 @@ from tests.programs import ROOT
 
 COUNT, CALL = 1000, 100
 LEAST_RIGHT = 970
-CALLERS = 8
 MNIST = ROOT / "data" / "mnist"
 IMAGES = read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:COUNT]
 LABELS = read_labels(MNIST / "t10k-labels-idx1-ubyte.gz")[:COUNT]
