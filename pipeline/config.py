@@ -14,6 +14,9 @@ from pipeline.errors import ConfigError
 
 PRESETS = Path(__file__).parent / "presets"
 
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""What a GPU multiplies: numbers in full, cut to TF32's 10 bits, or bfloat16's 8; a CPU always takes them in full."""
+
 Numbers = Annotated[tuple[int, ...], Field(strict=False)]  # TOML knows arrays, not tuples; the numbers stay strict
 
 
@@ -75,6 +78,7 @@ class Training(_Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # the share of a label that goes to all classes alike
     augmentation: Augmentation = Augmentation()
     averaging_epochs: float = Field(0.0, ge=0)  # how far back the average of the weights looks; 0 for the last weights
+    precision: Precision = "float32"
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     seed: int = Field(ge=0, lt=2**31)  # as the manifest keeps it

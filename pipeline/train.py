@@ -1,27 +1,27 @@
 """Trains a classifier on one device, on which the whole data set is resident: no loader, no copy inside an epoch."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from models.classifier import ImageClassifier
 from pipeline.check import DataSummary
 from pipeline.config import Preset, Training
 from pipeline.data.dataset import Dataset, Split, load_split
 from pipeline.errors import TrainingError
-from pipeline.training.augment import augment
 from pipeline.training.checkpoint import build_classifier, save_checkpoint
-from pipeline.training.device import describe_device
-from pipeline.training.optimise import make_average, make_optimizer, make_schedule
+from pipeline.training.device import describe_device, multiply_as
+from pipeline.training.plan import batch_sizes, draw_plans
+from pipeline.training.replay import Replayed
+from pipeline.training.step import Step
 
-LOOK_EVERY_STEPS = 50  # a look at the loss makes a GPU wait for the host
+LOOK_EVERY_STEPS = 50  # at the loss; a GPU, which a look makes wait for the host, is looked at once an epoch
 STEP_LOSS_COUNT = 200  # at most, as many as a figure can show
-MOVE_SEED_OFFSET = 2**31  # beyond every seed of a preset, so that no two generators ever start alike
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def train(
     split = load_split(dataset, "train", device)
     classifier = _initial_classifier(preset, summary, device)
     start = time.perf_counter()
-    losses = _fit(classifier, split, training, on_progress, on_epoch)
+    with multiply_as(training.precision):
+        losses = _fit(classifier, split, training, on_progress, on_epoch)
     duration_s = time.perf_counter() - start
     save_checkpoint(checkpoint, classifier, preset.network)
     return TrainingResult(
@@ -113,43 +114,30 @@ def _fit(
     on_epoch: Callable[[Epoch], None],
 ) -> Tensor:
     """Take all steps and return their losses (step,), which stay on the device until somebody looks."""
-    steps_per_epoch = -(-len(split.labels) // training.batch_size)
-    steps = training.epochs * steps_per_epoch
-    optimizer = make_optimizer(classifier, training)
-    schedule = make_schedule(optimizer, training, steps)
-    average = make_average(classifier, training, steps_per_epoch)
-    losses = torch.zeros(steps, device=split.images.device)
-    for step, (images, labels) in enumerate(_batches(split, training), start=1):
-        loss = functional.cross_entropy(classifier.logits(images), labels, label_smoothing=training.label_smoothing)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        schedule.step()
-        if average is not None:
-            average.update_parameters(classifier)
-        losses[step - 1] = loss.detach()
-        if step % LOOK_EVERY_STEPS == 0 or step % steps_per_epoch == 0:
-            _demand_finite(losses[:step], training)
-            epoch = -(-step // steps_per_epoch)
-            on_progress(Progress(epoch, training.epochs, step, steps, losses[step - 1].item()))
-        if step % steps_per_epoch == 0:
-            on_epoch(Epoch(step // steps_per_epoch, losses[step - steps_per_epoch : step], classifier))
-    if average is not None:
-        classifier.load_state_dict(average.module.state_dict())
-    return losses
-
-
-def _batches(split: Split, training: Training) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the images and labels of each batch, every image once an epoch.
-
-    Their order, and how each image is moved, are the same on every device and independent of each other.
-    """
-    order_generator = torch.Generator().manual_seed(training.seed)
-    move_generator = torch.Generator().manual_seed(training.seed + MOVE_SEED_OFFSET)
-    for _ in range(training.epochs):
-        order = torch.randperm(len(split.labels), generator=order_generator).to(split.images.device)
-        for batch in torch.split(order, training.batch_size):
-            yield augment(split.images[batch], training.augmentation, move_generator), split.labels[batch]
+    count, is_on_gpu = len(split.labels), split.images.is_cuda
+    sizes = batch_sizes(count, training.batch_size)
+    take = Step(classifier, split, training)
+    take_full = Replayed(partial(take, training.batch_size)) if is_on_gpu else partial(take, training.batch_size)
+    look_every = len(sizes) if is_on_gpu else LOOK_EVERY_STEPS
+    plans = draw_plans(count, split.images.shape[1], training)
+    plan, step = next(plans), 0
+    for epoch in range(1, training.epochs + 1):
+        take.begin(plan)
+        for place, size in enumerate(sizes, start=1):
+            if size == training.batch_size:
+                take_full()
+            else:
+                take(size)
+            step += 1
+            if place == len(sizes) and epoch < training.epochs:
+                plan = next(plans)  # drawn while a GPU still works on what it was given
+            if step % look_every == 0 or place == len(sizes):
+                _demand_finite(take.losses[:step], training)
+                loss = take.losses[step - 1].item()
+                on_progress(Progress(epoch, training.epochs, step, len(take.losses), loss))
+        on_epoch(Epoch(epoch, take.losses[step - len(sizes) : step], classifier))
+    take.finish()
+    return take.losses
 
 
 def _demand_finite(losses: Tensor, training: Training) -> None:

@@ -9,24 +9,21 @@ from torch.nn import functional
 from pipeline.config import Augmentation
 
 
-def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Move each square image of uint8 (batch, row, column[, channel]) on its own, as far as `augmentation` allows.
+def draw_maps(count: int, size: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Draw for `warp` how each of `count` images of size × size pixels is moved, float (count, 2, 3) on the CPU.
 
-    Numbers come from `generator`, a CPU's, so that they are the same on every device. What comes in from beyond the
-    border is 0, and pixels between pixels are interpolated and rounded.
+    Numbers come from `generator`, a CPU's, so that they are the same on every device.
     """
-    if augmentation.is_none:
-        return images
-    turns = _turns(len(images), augmentation, generator)
-    shifts = _uniform((len(images), 2, 1), augmentation.shift_pixels, generator)
-    maps = torch.cat([turns, shifts * 2 / images.shape[1]], dim=2).to(images.device)  # (batch, 2, 3)
-    return warp(images, maps)
+    turns = _turns(count, augmentation, generator)
+    shifts = _uniform((count, 2, 1), augmentation.shift_pixels, generator)
+    return torch.cat([turns, shifts * 2 / size], dim=2)  # (count, 2, 3)
 
 
 def warp(images: Tensor, maps: Tensor) -> Tensor:
     """Let each pixel of uint8 (batch, row, column[, channel]) show what lies where its image's map sends it.
 
-    The maps are affine_grid's, float (batch, 2, 3): x, then y, -1 at one border of the image and 1 at the other.
+    The maps are affine_grid's, float (batch, 2, 3): x, then y, -1 at one border of the image and 1 at the other. What
+    comes in from beyond the border is 0, and pixels between pixels are interpolated and rounded.
     """
     pixels = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
     grid = functional.affine_grid(maps, list(pixels.shape), align_corners=False)

@@ -2,11 +2,14 @@
 
 import logging
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from pipeline.config import Precision
 from pipeline.errors import DeviceError
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -32,6 +35,21 @@ def describe_device(device: torch.device) -> str:
     """Name the hardware for the manifest, such as "cuda: NVIDIA H100" or "cpu: Intel(R) Xeon(R) Processor"."""
     model = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
     return f"{device.type}: {model}"
+
+
+@contextmanager
+def multiply_as(precision: Precision) -> Iterator[None]:
+    """Let a GPU multiply float32 numbers in full, or cut them to TF32's 10 bits, until the block ends."""
+    wanted = "tf32" if precision == "tf32" else "ieee"
+    backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    try:
+        for backend in backends:
+            backend.fp32_precision = wanted
+        yield
+    finally:
+        for backend, precision_before in zip(backends, before, strict=True):
+            backend.fp32_precision = precision_before
 
 
 def _cuda_fault() -> str | None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import Training
-from pipeline.training.optimise import make_average, make_optimizer, make_schedule
+from pipeline.training.optimise import learning_rates, make_average, make_optimizer
 
 RECIPE: dict[str, object] = {
     "optimizer": "sgd",
@@ -39,7 +39,7 @@ class Weight(nn.Module):
 def walk(training: Training, steps: int) -> list[float]:
     """The weight after each step."""
     network = Weight()
-    optimizer = make_optimizer(network, training)
+    optimizer = make_optimizer(network, training, learning_rates(training, 1)[0])
     weights = []
     for _ in range(steps):
         optimizer.zero_grad()
@@ -68,40 +68,47 @@ def test_adamw_decays_apart_from_the_gradient() -> None:
 
 def test_one_cycle_goes_up_and_down() -> None:
     """The learning rate starts low, has its peak after three tenths of the steps, and ends near nothing."""
-    network = Weight()
-    training = recipe(schedule="one-cycle", momentum=0.9)
-    optimizer = make_optimizer(network, training)
-    schedule = make_schedule(optimizer, training, steps=101)
-    rates = []
-    for _ in range(101):
-        rates.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        if len(rates) < 101:
-            schedule.step()
+    rates = learning_rates(recipe(schedule="one-cycle", momentum=0.9), 101).tolist()
     assert rates[0] == pytest.approx(0.1 / 25)
     assert max(rates) == pytest.approx(0.1, rel=1e-3)
     assert rates.index(max(rates)) in {29, 30}
     assert rates[-1] < 1e-5
-    assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
+def test_a_constant_rate_is_one_for_all_steps() -> None:
+    """A learning rate that is not to change is the same at each step."""
+    assert learning_rates(recipe(), 3).tolist() == [0.1, 0.1, 0.1]
+
+
+def test_the_optimizer_follows_the_rate() -> None:
+    """Whoever writes another number into the rate changes the next step, and only that."""
+    network, rate = Weight(), torch.tensor(0.1, dtype=torch.float64)
+    optimizer = make_optimizer(network, recipe(), rate)
+    network.loss().backward()  # type: ignore[no-untyped-call]
+    rate.fill_(0.25)
+    optimizer.step()
+    assert network.weight.item() == pytest.approx(1 + 0.25 * 4)
 
 
 def test_an_average_is_that_of_a_loop() -> None:
     """a ← w after the first step, then a ← a + (w - a) / 10 for ten steps; batch norm's statistics alike."""
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).double()
     training = recipe(averaging_epochs=2.0)
-    optimizer, average = make_optimizer(network, training), make_average(network, training, steps_per_epoch=5)
+    optimizer = make_optimizer(network, training, learning_rates(training, 1)[0])
+    average = make_average(network, training, steps_per_epoch=5)
     assert average is not None
     expected: dict[str, np.ndarray] = {}
     torch.manual_seed(5)
     for _ in range(6):
         network(torch.randn(4, 1, 6, 6, dtype=torch.float64)).pow(3).sum().backward()
         optimizer.step()
-        average.update_parameters(network)
+        average.update()
         for name, tensor in network.state_dict().items():
             now = tensor.numpy().copy()
             expected[name] = expected[name] + (now - expected[name]) / 10 if name in expected else now
     del expected["1.num_batches_tracked"]  # a count, which nothing reads
-    averaged = average.module.state_dict()
+    average.apply()
+    averaged = network.state_dict()
     for name, values in expected.items():
         np.testing.assert_allclose(averaged[name].numpy(), values, rtol=1e-10)
 

@@ -1,0 +1,136 @@
+"""Training on a card: the same steps as on the CPU, whatever repeats them."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.check import DataSummary
+from pipeline.config import Precision, Preset, load_preset
+from pipeline.data.dataset import Dataset, load_split
+from pipeline.train import train
+from pipeline.training.checkpoint import build_classifier
+from pipeline.training.plan import draw_plans
+from pipeline.training.replay import WARM_UPS, Replayed
+from pipeline.training.step import Step
+from tests.pipeline.presets import with_training
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card and a driver for CUDA 13"),
+]
+
+Losses = list[float]
+Train = Callable[[Preset, str], Losses]
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    """The card."""
+    return torch.device("cuda")
+
+
+@pytest.fixture
+def train_on(tmp_path: Path, small_dataset: Dataset, small_summary: DataSummary) -> Train:
+    """A function that trains on a few thousand images, on "cpu" or "cuda", and returns the loss of each step."""
+
+    def train_on(preset: Preset, name: str) -> Losses:
+        device, checkpoint = torch.device(name), tmp_path / "checkpoint.pt"
+        result = train(
+            small_dataset, small_summary, preset, device=device, checkpoint=checkpoint, on_progress=lambda _: None
+        )
+        return [loss for _, loss in result.step_losses]
+
+    return train_on
+
+
+def small_accurate(precision: Precision = "float32", **changes: object) -> Preset:
+    """Everything that a training can have, in a network that few steps do not lead astray."""
+    preset = load_preset("accurate")
+    network = preset.network.model_copy(update={"features": (1, 4, 4, 4, 4)})
+    return with_training(preset.model_copy(update={"network": network}), precision=precision, **changes)
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [
+        pytest.param(with_training(load_preset("default"), epochs=1, batch_size=512, learning_rate=0.001), id="adamw"),
+        pytest.param(small_accurate(epochs=1, batch_size=512, learning_rate=0.001), id="sgd and everything else"),
+    ],
+)
+def test_a_card_takes_the_steps_of_the_cpu(train_on: Train, preset: Preset) -> None:
+    """Seven steps, of which three are replayed and the last is smaller, have the same losses but for rounding."""
+    here = train_on(preset, "cpu")
+    assert len(here) == 7
+    assert train_on(preset, "cuda") == pytest.approx(here, rel=1e-3)
+
+
+def test_a_replayed_step_is_the_step(gpu: torch.device, small_dataset: Dataset, small_summary: DataSummary) -> None:
+    """Twelve steps by a graph and twelve by calls end with the same losses."""
+    preset = with_training(load_preset("default"), epochs=1, batch_size=128)
+    split = load_split(small_dataset, "train", gpu)
+    losses = []
+    for is_replayed in (False, True):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            classifier = build_classifier(preset.network, mean=small_summary.means, std=small_summary.stds).to(gpu)
+        step = Step(classifier.train(), split, preset.training)
+        step.begin(next(draw_plans(len(split.labels), 28, preset.training)))
+        take = partial(step, 128)
+        repeated = Replayed(take) if is_replayed else take
+        for _ in range(12):
+            repeated()
+        losses.append(step.losses[:12])
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_that_looks_at_its_numbers_is_called_instead(
+    gpu: torch.device, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be recorded is done all the same, step for step, and a warning says why it is slow."""
+    number = torch.zeros(1, device=gpu)
+    seen: list[float] = []
+
+    def look() -> None:
+        number.add_(1)
+        seen.append(number.item())
+
+    repeated = Replayed(look)
+    for _ in range(WARM_UPS + 4):
+        repeated()
+    assert seen[-1] == number.item() == WARM_UPS + 4
+    assert "training without a CUDA graph" in caplog.text
+
+
+def test_an_epoch_never_waits_for_the_card(
+    gpu: torch.device, small_dataset: Dataset, small_summary: DataSummary
+) -> None:
+    """Torch itself fails a step that would wait: in the sync debug mode "error" it raises."""
+    preset = small_accurate(batch_size=256)
+    split = load_split(small_dataset, "train", gpu)
+    classifier = build_classifier(preset.network, mean=small_summary.means, std=small_summary.stds).to(gpu).train()
+    step = Step(classifier, split, preset.training)
+    step.begin(next(draw_plans(len(split.labels), 28, preset.training)))
+    take = Replayed(partial(step, 256))
+    for _ in range(WARM_UPS + 1):
+        take()  # recording waits, once
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(5):
+            take()
+        step(100)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.synchronize()
+    assert step.losses[: WARM_UPS + 7].isfinite().all()
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+def test_short_numbers_learn_as_well(train_on: Train, precision: Precision) -> None:
+    """TF32 and bfloat16 are taken where they are asked for, and change the losses, but not by much."""
+    full = train_on(small_accurate(epochs=1, batch_size=512, learning_rate=0.001), "cuda")
+    short = train_on(small_accurate(precision, epochs=1, batch_size=512, learning_rate=0.001), "cuda")
+    assert short != full
+    assert short == pytest.approx(full, rel=0.03)
