@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from serving.session import Provider
+from serving.provider import Provider
 from serving.settings import ListenerSettings
 from serving.versions.repository import WORDS
 
@@ -43,8 +43,15 @@ class Settings(ListenerSettings):
     threads: int = Field(1, ge=1, le=256, description="threads that one run of the model uses on the CPU")
     concurrent_runs: int = Field(2, ge=1, le=64, description="runs of the model at the same time")
     max_image_count: int = Field(1024, ge=1, le=65536, description="images in one call at most")
-    max_batch_images: int = Field(
-        128, ge=1, le=65536, description="images in one run at most; a call with more is split over several"
+    gpu_memory_mib: int | None = Field(
+        None, ge=16, le=2**20, description="MiB of a card's memory that one model takes at most; all unless it is set"
+    )
+    max_batch_images: int | None = Field(
+        None,
+        ge=1,
+        le=65536,
+        description="images in one run at most; a call with more is split over several (unset: 128 on the CPU, 1024 on "
+        "CUDA)",
     )
     max_wait_ms: float = Field(
         0, ge=0, le=1000, description="milliseconds that a free worker waits for a batch to fill; rarely better than 0"

@@ -9,6 +9,7 @@ Exception
 │   │   ├── NoModelError        no version is loaded yet
 │   │   └── DrainingError       the server is shutting down
 │   ├── OverloadedError         no room, or no time, for this call
+│   ├── DeviceMemoryError       no memory to run the model on so many images
 │   ├── DeadlineError           the deadline passed before there was an answer
 │   ├── UnsupportedError        the server has no such method
 │   └── InternalError           anything else; says nothing but a request id
@@ -82,6 +83,10 @@ class OverloadedError(ServingError):
     """The queue is full, or the deadline cannot be met."""
 
 
+class DeviceMemoryError(ServingError):
+    """What runs the model has no memory left for so many images at once: fewer may do, or these a little later."""
+
+
 class DeadlineError(ServingError):
     """The deadline passed before there was an answer."""
 
@@ -134,6 +139,7 @@ STATUSES: Mapping[type[ServingError], Status] = {
     NoModelError: Status(code_pb2.UNAVAILABLE, "NO_MODEL"),
     DrainingError: Status(code_pb2.UNAVAILABLE, "DRAINING"),
     OverloadedError: Status(code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    DeviceMemoryError: Status(code_pb2.RESOURCE_EXHAUSTED, "OUT_OF_MEMORY"),
     DeadlineError: Status(code_pb2.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
     UnsupportedError: Status(code_pb2.UNIMPLEMENTED, "UNIMPLEMENTED"),
     InternalError: Status(code_pb2.INTERNAL, "INTERNAL"),

@@ -16,9 +16,11 @@ from serving.call import Calls, Service, Transport
 from serving.config import Settings
 from serving.decoder import Decoder
 from serving.digits import DigitService
+from serving.errors import DeviceMemoryError, VersionRefusedError
 from serving.machine import usable_cores
 from serving.pixels import Images
-from serving.session import CPU, Predictions, Session, execution_provider
+from serving.provider import CPU, CUDA, execution_provider
+from serving.session import Predictions, Session
 from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.spin import Spinner
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from serving.telemetry.tracing import Tracing
 
 STOP_GRACE_S = 0.5
+MAX_BATCH_IMAGES = {CPU: 128, CUDA: 1024}
+"""What is run at once unless it is set: a card is hardly busy with what keeps a core busy for long."""
 MAX_LOOKING = 64  # images that wait to be looked into, layer by layer: people look, one at a time
 
 MakeTransport = Callable[[Settings, Sequence[Service], Calls, Spinner], Transport]
@@ -50,6 +54,7 @@ class Server:
         self._settings = settings
         self._gate = gate
         self._provider = execution_provider(settings.provider)
+        self._max_batch_images = settings.max_batch_images or MAX_BATCH_IMAGES[self._provider]
         self._metrics = Metrics()
         self._repository = Repository(
             settings.repository / settings.model,
@@ -65,7 +70,7 @@ class Server:
             Session.predict if self._provider == CPU else None,
             Predictions.join,
             self._metrics,
-            max_batch_images=settings.max_batch_images,
+            max_batch_images=self._max_batch_images,
             limits=Limits(settings.max_queue_images, settings.max_queue_ms / 1000),
             max_wait_s=settings.max_wait_ms / 1000,
             concurrent_runs=settings.concurrent_runs,
@@ -140,9 +145,19 @@ class Server:
         return await asyncio.to_thread(self._metrics.exposition) + await self._transport.exposition()
 
     def _load(self, version: Version) -> Session:
-        session = Session(version, provider=self._provider, threads=self._settings.threads)
-        session.check_known_answers(version.known_answers)
-        session.warm_up(self._settings.max_batch_images)
+        settings = self._settings
+        session = Session(
+            version,
+            provider=self._provider,
+            threads=settings.threads,
+            lanes=settings.concurrent_runs,
+            gpu_memory_mib=settings.gpu_memory_mib,
+        )
+        try:
+            session.check_known_answers(version.known_answers)
+            session.warm_up(self._max_batch_images)
+        except DeviceMemoryError as error:
+            raise VersionRefusedError(f"model.onnx: {error}") from error
         return session
 
     def _swapped(self, loaded: Loaded) -> None:

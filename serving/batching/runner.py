@@ -6,7 +6,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import numpy as np
 
 from serving.batching.queue import Dispatch, Model, Timing, Waiting
-from serving.errors import ServingError
+from serving.errors import DeviceMemoryError, ServingError
 from serving.pixels import Images
 
 
@@ -71,6 +71,8 @@ class Runner(Generic[M, T]):
             answers, compute_s = self._run_if_quick(model, images) or await self._run(model, images)
             timing = Timing(0.0, compute_s, len(images), dispatch)
             self._hand_out(batch, answers, began, timing)
+        except DeviceMemoryError as error:
+            await self._find_guilty(batch, error, dispatch)  # half as many may find room
         except ServingError as error:
             for call in batch:
                 call.fail(error)

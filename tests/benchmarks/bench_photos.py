@@ -16,7 +16,8 @@ from pipeline.versions.repository import sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.idx import read_images, read_labels
 from serving.pixels import Images
-from serving.session import CPU, Session
+from serving.provider import CPU
+from serving.session import Session
 from serving.versions.manifest import read_version
 from tests.serving.conftest import MNIST, VERSIONS
 from tests.serving.photographs import DRAWN, HARDER, SEEN, photograph

@@ -13,7 +13,8 @@ import serving.versions.manifest
 from pipeline.data.dataset import FILE_NAMES, LABELS, Dataset, read_file
 from pipeline.request import Outcome, Request
 from pipeline.run import run
-from serving.session import CPU, Session
+from serving.provider import CPU
+from serving.session import Session
 from serving.versions.manifest import parse_current, read_version
 from tests.outcomes import ended, evaluated, published
 from tests.pipeline.idx_files import write_folder

@@ -17,7 +17,8 @@ from pipeline.publish import publish
 from pipeline.versions import repository as repository_module
 from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
-from serving.session import CPU, Session
+from serving.provider import CPU
+from serving.session import Session
 from serving.versions.manifest import parse_current, read_version
 from tests.pipeline.killed import run_until_killed
 

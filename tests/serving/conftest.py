@@ -19,8 +19,9 @@ from serving.config import Settings
 from serving.errors import ProviderError
 from serving.idx import read_images, read_labels
 from serving.pixels import Images
+from serving.provider import CPU, CUDA, execution_provider
 from serving.server import Server
-from serving.session import CPU, CUDA, Session, execution_provider
+from serving.session import Session
 from serving.versions.manifest import Version, read_version
 from serving.workers.supervisor import Supervisor
 from tests.programs import ROOT, ServerProcess, server_process

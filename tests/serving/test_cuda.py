@@ -9,7 +9,8 @@ import pytest
 
 from serving.client import AsyncDigitClient
 from serving.pixels import Images
-from serving.session import CUDA, Session
+from serving.provider import CUDA
+from serving.session import Session
 from serving.versions.manifest import Version
 from tests.programs import server_process
 from tests.serving.conftest import Publisher, has_cuda

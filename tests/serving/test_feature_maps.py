@@ -22,7 +22,8 @@ from serving.client import AsyncDigitClient, DigitClient, FeatureMaps
 from serving.errors import STATUSES, NoFeatureMapsError, OverloadedError, UnknownVersionError
 from serving.feature_maps import to_message
 from serving.pixels import Images
-from serving.session import CPU, Session
+from serving.provider import CPU
+from serving.session import Session
 from serving.versions.manifest import Version
 from serving.versions.repository import Repository
 from tests.programs import ServerProcess

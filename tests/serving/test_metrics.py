@@ -15,7 +15,7 @@ from serving.batching.queue import Dispatch
 from serving.call import Call, Calls, rpcs
 from serving.errors import STATUSES, InvalidRequestError, NoModelError
 from serving.pixels import Images
-from serving.session import CPU
+from serving.provider import CPU
 from serving.telemetry.metrics import Metrics
 from tests.programs import ROOT
 from tests.serving.conftest import Publisher, RunningServer, Serve

@@ -11,7 +11,8 @@ import pytest
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import NoModelError, VersionRefusedError
-from serving.session import CPU, Session
+from serving.provider import CPU
+from serving.session import Session
 from serving.versions.loaded import Loaded
 from serving.versions.manifest import Version
 from serving.versions.repository import Refusal, Repository

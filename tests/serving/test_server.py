@@ -28,7 +28,8 @@ from serving.errors import (
     ServingError,
 )
 from serving.pixels import Images
-from serving.session import CPU, Session
+from serving.provider import CPU
+from serving.session import Session
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.spin import Spinner
 from tests.serving.conftest import Publisher, Serve, is_right

@@ -10,7 +10,8 @@ import pytest
 
 from serving.errors import ProviderError, VersionRefusedError
 from serving.pixels import Images
-from serving.session import CPU, CUDA, Predictions, Session, execution_provider
+from serving.provider import CPU, CUDA, execution_provider
+from serving.session import Predictions, Session
 from serving.versions.manifest import KnownAnswers, Version
 from tests.serving.conftest import has_cuda
 
