@@ -18,7 +18,7 @@ from pipeline.export import INPUT, OUTPUTS
 from pipeline.proof.extremes import COLOURS, Images, extremes
 from pipeline.proof.features import prove_features
 from pipeline.proof.file import described, read_onnx
-from pipeline.proof.providers import sessions
+from pipeline.proof.providers import session_with_tf32, sessions
 from pipeline.training.checkpoint import load_checkpoint
 
 # Rounding alone was seen to cost 2e-6 (torch 2.14, onnxruntime 1.31, CPU); a single changed weight costs far more.
@@ -70,6 +70,8 @@ class Verification:
     known_answer_count: int
     opset: int
     ir_version: int
+    tf32_distance: Distance | None = None
+    """How far CUDA is off where it multiplies in TF32, as nobody here has it do; None where there is no CUDA."""
     maps_distance: float | None = None
     """How far a feature map is off at most, relative to the largest value of its layer; None where there are none."""
 
@@ -92,9 +94,11 @@ class Verification:
     def detail(self) -> str:
         """The finding in one sentence."""
         maps = "" if self.maps_distance is None else f", feature maps within {self.maps_distance:.1e}"
+        tf32 = "" if self.tf32_distance is None else f" (with TF32 {self.tf32_distance.logits:.1e})"
         return (
             f"{self.image_count} images on {', '.join(self.providers)} as PyTorch answers them: logits within "
-            f"{self.distance.logits:.1e} of the largest one, probabilities within {self.distance.probabilities:.1e}, "
+            f"{self.distance.logits:.1e} of the largest one{tf32}, "
+            f"probabilities within {self.distance.probabilities:.1e}, "
             f"{'the same bits' if self.is_batch_invariant else 'not the same bits'} in every batch{maps}"
         )
 
@@ -123,6 +127,7 @@ def verify(
         known_answer_count=len(images[KNOWN_ANSWERS]),
         opset=graph.opset_import[0].version,
         ir_version=graph.ir_version,
+        tf32_distance=_look_at_tf32(model, images, expected),
         maps_distance=prove_features(features, checkpoint, images[KNOWN_ANSWERS]) if features else None,
     )
 
@@ -133,6 +138,11 @@ def _prove(provider: str, run: Run, images: Images, expected: Answers) -> Parity
     is_batch_invariant = len({came.logits.tobytes() for came in batched.values()}) == 1
     distance = Distance(*map(max, zip(*distances, strict=True)))
     return Parity(provider, len(images), BATCH_SIZES, distance, is_batch_invariant)
+
+
+def _look_at_tf32(model: Path, images: Images, expected: Answers) -> Distance | None:
+    session = session_with_tf32(model)
+    return None if session is None else _distance(_in_batches(_run(session), images, max(BATCH_SIZES)), expected)
 
 
 def _prove_reference(graph: onnx.ModelProto, images: Images, expected: Answers) -> Parity:
@@ -184,15 +194,7 @@ def _in_batches(run: Run, images: Images, size: int) -> Answers:
 
 def _compare(who: str, came: Answers, expected: Answers) -> Distance:
     """Measure how far `came` is from PyTorch's answers; raises VerificationError when too far."""
-    scale = float(np.abs(expected.logits[KNOWN_ANSWERS]).max())
-    if scale == 0:
-        raise VerificationError(
-            "the network answers every image with logits of 0: it died in training; try a lower learning_rate"
-        )
-    distance = Distance(
-        logits=float(np.abs(came.logits - expected.logits).max()) / scale,
-        probabilities=float(np.abs(came.probabilities - expected.probabilities).max()),
-    )
+    distance = _distance(came, expected)
     # Written so that a NaN fails.
     if not (distance.logits <= LOGITS_TOLERANCE and distance.probabilities <= PROBABILITIES_TOLERANCE):
         raise VerificationError(
@@ -201,6 +203,18 @@ def _compare(who: str, came: Answers, expected: Answers) -> Distance:
             "not the network that was trained"
         )
     return distance
+
+
+def _distance(came: Answers, expected: Answers) -> Distance:
+    scale = float(np.abs(expected.logits[KNOWN_ANSWERS]).max())
+    if scale == 0:
+        raise VerificationError(
+            "the network answers every image with logits of 0: it died in training; try a lower learning_rate"
+        )
+    return Distance(
+        logits=float(np.abs(came.logits - expected.logits).max()) / scale,
+        probabilities=float(np.abs(came.probabilities - expected.probabilities).max()),
+    )
 
 
 def _write_known_answers(path: Path, images: Images, expected: Answers) -> None:

@@ -28,16 +28,6 @@ def test_cuda_without_a_gpu_stops() -> None:
         choose_device("cuda")
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="here is no GPU")
-@pytest.mark.parametrize("name", ["auto", "cuda"])
-def test_a_gpu_is_taken(name: str) -> None:
-    """With a GPU, auto and cuda are the GPU, and its description names it."""
-    device = choose_device("auto" if name == "auto" else "cuda")
-    assert device.type == "cuda"
-    assert describe_device(device) == f"cuda: {torch.cuda.get_device_name()}"
-
-
 def test_the_description_names_the_hardware(cpu: torch.device) -> None:
     """The description of the CPU says more than its type."""
     kind, _, model = describe_device(cpu).partition(": ")

@@ -12,15 +12,11 @@ from pipeline.config import Precision, Preset, load_preset
 from pipeline.data.dataset import Dataset, load_split
 from pipeline.train import train
 from pipeline.training.checkpoint import build_classifier
+from pipeline.training.device import choose_device, describe_device
 from pipeline.training.plan import draw_plans
 from pipeline.training.replay import WARM_UPS, Replayed
 from pipeline.training.step import Step
 from tests.pipeline.presets import with_training
-
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card and a driver for CUDA 13"),
-]
 
 Losses = list[float]
 Train = Callable[[Preset, str], Losses]
@@ -51,6 +47,14 @@ def small_accurate(precision: Precision = "float32", **changes: object) -> Prese
     preset = load_preset("accurate")
     network = preset.network.model_copy(update={"features": (1, 4, 4, 4, 4)})
     return with_training(preset.model_copy(update={"network": network}), precision=precision, **changes)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_card_is_taken(name: str) -> None:
+    """With a card, auto and cuda are the card, and its description names it."""
+    device = choose_device("auto" if name == "auto" else "cuda")
+    assert device.type == "cuda"
+    assert describe_device(device) == f"cuda: {torch.cuda.get_device_name()}"
 
 
 @pytest.mark.parametrize(
