@@ -81,13 +81,13 @@ async def test_memory_is_flat_over_a_hundred_swaps(
     options = ("--transport", transport, "--provider", "cpu", "--poll-ms", "20", "--versions", versions)
     with server_process(publisher.root, tmp_path / "log", *options) as server:
         async with AsyncDigitClient(server.address) as client:
-            for index in range(30):
+            resident = []
+            for index in range(130):
                 await swap_to(publisher, client, 1 + (index + 1) % 3)
-            before = resident_bytes(server.answering_pid)
-            for index in range(100):
-                await swap_to(publisher, client, 1 + (index + 1) % 3)
-            grown = resident_bytes(server.answering_pid) - before
-    assert grown < 20 * 2**20, f"grew by {grown / 2**20:.1f} MiB"
+                resident.append(resident_bytes(server.answering_pid))
+    # It goes up and down by 18 MiB with what the allocator keeps for later, so troughs are compared.
+    grown = min(resident[-40:]) - min(resident[20:60])
+    assert grown < 10 * 2**20, f"grew by {grown / 2**20:.1f} MiB"
 
 
 async def test_twenty_drains_under_load_lose_no_call(
