@@ -65,16 +65,16 @@ class NotebookNetwork(nn.Module):
         return features.flatten(start_dim=1) @ self.readout
 
 
-def notebook_epoch(images: NotebookImages) -> float:
+def notebook_epoch(images: NotebookImages, device: torch.device = CPU) -> float:
     """Train one epoch as the notebook does, and return its seconds."""
-    network = NotebookNetwork(CNNSpec())
+    network = NotebookNetwork(CNNSpec()).to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
     cross_entropy = nn.CrossEntropyLoss()
     losses = []
     start = time.perf_counter()
     for batch, labels in DataLoader(images, batch_size=128, shuffle=True):
         network.zero_grad()
-        loss = cross_entropy(network(batch), labels)
+        loss = cross_entropy(network(batch.to(device)), labels.to(device))
         loss.backward()
         optimizer.step()
         losses.append(loss.item())

@@ -1,0 +1,1 @@
+"""What `make bench-gpu` measures: training, bare sessions, serving; and how it is told."""
