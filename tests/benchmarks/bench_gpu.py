@@ -83,7 +83,7 @@ def _version(package: str) -> str:
 def _cuda() -> dict[str, str]:
     if not torch.cuda.is_available():
         return {}
-    return {"CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}
+    return {"CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
 
 
 def _measure_training(device: str, quick: bool) -> dict[str, Any]:

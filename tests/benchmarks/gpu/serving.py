@@ -115,7 +115,9 @@ def _rounds(server: ServerProcess, load: Load, round_s: float) -> Answered:
     _take(server.address, load, round_s / 2)
     rounds = [_take(server.address, load, round_s) for _ in range(ROUNDS)]
     return Answered(
-        *(statistics.median(getattr(one, name) for one in rounds) for name in ("images_per_s", "p50_ms", "p99_ms")),
+        images_per_s=statistics.median(one.images_per_s for one in rounds),
+        p50_ms=statistics.median(one.p50_ms for one in rounds),
+        p99_ms=statistics.median(one.p99_ms for one in rounds),
         failed=sum(one.failed for one in rounds),
     )
 
@@ -141,7 +143,7 @@ def call_on(address: str, callers: int, images: int, round_s: float) -> tuple[Se
 
     def call(channel: grpc.Channel) -> None:
         nonlocal failed
-        classify = channel.unary_unary(METHOD)
+        classify: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
         while time.perf_counter() < until:
             began = time.perf_counter()
             try:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +13,7 @@ from unittest.mock import patch
 
 import torch
 
+from models.classifier import ImageClassifier
 from pipeline.check import DataSummary, check
 from pipeline.config import Precision, Preset, load_preset
 from pipeline.data.dataset import Dataset, load_split
@@ -66,7 +68,7 @@ class Trainer:
             self.dataset, self.summary, preset, device=device, checkpoint=self._checkpoint, on_progress=on_progress
         )
         ends[0] = ends[-1] - result.duration_s
-        first_s, *others_s = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+        first_s, *others_s = [after - before for before, after in pairwise(ends)]
         epoch_s = statistics.median(others_s or [first_s])
         accuracy = 100 * evaluate(self._checkpoint, self.dataset, split="test", device=device).accuracy
         return Trained(result.duration_s, first_s - epoch_s, epoch_s, accuracy)
@@ -76,7 +78,7 @@ def measure(device: torch.device, *, seeds: int, presets: Sequence[str], epochs:
     """Every figure of training; `epochs` cuts all trainings short, to see that everything runs."""
     with TemporaryDirectory() as folder:
         trainer = Trainer(device, Path(folder))
-        cut = {} if epochs is None else {"epochs": epochs}
+        cut: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
         trainer.train(with_training(load_preset("default"), epochs=1))  # CUDA itself takes seconds to start
         return {
             "loading_s": statistics.median(trainer.loading_s() for _ in range(3)),
@@ -101,8 +103,6 @@ def _repeating(trainer: Trainer, cut: Mapping[str, Any]) -> dict[str, Any]:
 
     def call(step: Callable[[], None]) -> Callable[[], None]:
         return step
-
-    from models.classifier import ImageClassifier
 
     compiled: Any = torch.compile(ImageClassifier.logits)
     ways: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
