@@ -93,7 +93,7 @@ check-compose:  ## the whole deployment in containers, from the first start to a
 		status=$$?; $$COMPOSE down --volumes; exit $$status
 
 check-gpu: $(GPU_ENV)  ## the tests that need an NVIDIA card (docs/gpu.md)
-	$(GPU_PYTHON) -m pytest tests/gpu
+	$(GPU_PYTHON) -m pytest tests/gpu -W default
 
 bench-gpu: $(GPU_ENV)  ## all figures of a card, into docs/gpu
 	$(GPU_PYTHON) -m tests.benchmarks.bench_gpu

@@ -11,6 +11,7 @@ from torch.nn import functional
 from models.classifier import ImageClassifier
 from pipeline.data.dataset import Dataset, Split, SplitName, load_split
 from pipeline.training.checkpoint import load_checkpoint
+from pipeline.training.device import multiply_as
 
 BATCH_SIZE = 1000
 CALIBRATION_BINS = 15  # the usual number: Guo et al., "On Calibration of Modern Neural Networks", 2017
@@ -70,8 +71,9 @@ def evaluate(
 
 @torch.no_grad()
 def logits_of(classifier: ImageClassifier, split: Split) -> Tensor:
-    """What it says of every image of a split, float32 (image, class)."""
-    return torch.cat([classifier.logits(images) for images in torch.split(split.images, BATCH_SIZE)])
+    """What it says of every image of a split, float32 (image, class), multiplied in full as it will be served."""
+    with multiply_as("float32"):
+        return torch.cat([classifier.logits(images) for images in torch.split(split.images, BATCH_SIZE)])
 
 
 def _loss(classifier: ImageClassifier, split: Split) -> float:

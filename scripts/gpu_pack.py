@@ -51,9 +51,19 @@ UNPACK = f"""#!/bin/sh
 # Usage: unpack SITE - makes the folder SITE, to be put on PYTHONPATH.
 set -eu
 here=$(dirname "$0")
+python=${{PYTHON:-python3}}
 mkdir -p "$1"
-cat "$here"/{PACK}.* | tar -xJ -C "$1"
-${{PYTHON:-python3}} -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target "$1" "$here"/*.whl
+cat "$here"/{PACK}.* > "$1/{PACK}"
+"$python" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter="data")' "$1/{PACK}" "$1"
+rm "$1/{PACK}"
+"$python" -m pip install --quiet --no-index --no-deps --no-compile --upgrade --target "$1" "$here"/*.whl
+# onnxruntime looks for CUDA's libraries beside itself; torch has brought them elsewhere.
+"$python" - "$1/nvidia" <<'END'
+import importlib.util, pathlib, sys
+found, link = importlib.util.find_spec("nvidia"), pathlib.Path(sys.argv[1])
+if found and not link.exists():
+    link.symlink_to(list(found.submodule_search_locations)[0])
+END
 """
 
 

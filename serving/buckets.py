@@ -10,6 +10,7 @@ import math
 import mmap
 import weakref
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from queue import SimpleQueue
 
@@ -51,11 +52,16 @@ class Buckets:
             return self._bucket(lane, len(images)).run(images)
 
     def set_up(self, image_count: int) -> None:
-        """Run a batch of so many images in every lane, so that no caller pays for a first time."""
-        with ExitStack() as lanes:
-            for _ in range(self._lane_count):
-                lane = lanes.enter_context(self._lane())
-                self._bucket(lane, image_count).run(np.zeros((image_count, *self._image_shape), np.uint8))
+        """Run a batch of so many images in all lanes at once, so that no caller pays for a first time.
+
+        At once, as onnxruntime makes streams and memory for as many runs as it has seen at the same time. For one
+        thread, before others run anything: two that set up would wait for each other's lanes.
+        """
+        images = np.zeros((image_count, *self._image_shape), np.uint8)
+        with ExitStack() as stack:
+            lanes = [stack.enter_context(self._lane()) for _ in range(self._lane_count)]
+            pool = stack.enter_context(ThreadPoolExecutor(len(lanes)))
+            list(pool.map(lambda lane: self._bucket(lane, image_count).run(images), lanes))
 
     def _bucket(self, lane: Lane, image_count: int) -> "_Bucket":
         size = bucket_size(image_count)
@@ -113,9 +119,13 @@ class PageLocked:
         pages = mmap.mmap(-1, size)
         self.array: Images = np.frombuffer(pages, np.uint8).reshape(shape)
         runtime, address = _cuda_runtime(), ctypes.c_void_p(self.array.ctypes.data)
-        if runtime is not None and runtime.cudaHostRegister(address, ctypes.c_size_t(size), 0) == 0:
+        if runtime is None:
+            return
+        if runtime.cudaHostRegister(address, ctypes.c_size_t(size), 0) == 0:
             # A finalizer holds on to the pages until it has run; at the end of the process nobody needs it.
             weakref.finalize(self, _unlock, runtime, address, pages).atexit = False
+        else:
+            runtime.cudaGetLastError()  # else onnxruntime finds it behind its next kernel, and takes it for that one's
 
 
 def _unlock(runtime: ctypes.CDLL, address: ctypes.c_void_p, _pages: mmap.mmap) -> None:

@@ -44,7 +44,10 @@ class Settings(ListenerSettings):
     concurrent_runs: int = Field(2, ge=1, le=64, description="runs of the model at the same time")
     max_image_count: int = Field(1024, ge=1, le=65536, description="images in one call at most")
     gpu_memory_mib: int | None = Field(
-        None, ge=16, le=2**20, description="MiB of a card's memory that one model takes at most; all unless it is set"
+        None,
+        ge=16,
+        le=2**20,
+        description="MiB of a card's memory that the runs of one model take at most; all unless it is set",
     )
     max_batch_images: int | None = Field(
         None,

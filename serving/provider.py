@@ -29,7 +29,8 @@ PROVIDER_OPTIONS = {
 _PROBE = base64.b64decode("CAo6MwoMCgF4EgF5IgRSZWx1EgFnWg8KAXgSCgoICAESBAoCCAFiDwoBeRIKCggIARIECgIIAUIECgAQFA==")
 
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|failed to allocate memory|smaller than requested bytes|bad.?alloc", re.IGNORECASE
+    r"out of memory|failed to allocate memory|smaller than requested bytes|bad.?alloc|alloc(ation)?_failed",
+    re.IGNORECASE,
 )
 """What CUDA, cuDNN, onnxruntime's arena and a CPU say when there is no more."""
 

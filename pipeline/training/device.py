@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -41,7 +41,9 @@ def describe_device(device: torch.device) -> str:
 def multiply_as(precision: Precision) -> Iterator[None]:
     """Let a GPU multiply float32 numbers in full, or cut them to TF32's 10 bits, until the block ends."""
     wanted = "tf32" if precision == "tf32" else "ieee"
-    backends = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    # cuDNN's two are kept alike: where they differ, what asks for the one setting that was before them fails.
+    cudnn: Any = torch.backends.cudnn
+    backends = (cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:

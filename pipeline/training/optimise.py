@@ -43,7 +43,8 @@ class Average:
     """An exponential moving average over the steps of a network's weights, and of the statistics of batch norm.
 
     It is the network after the first `update`; of each further one it takes one part in `steps`. Torch's AveragedModel
-    counts its updates on the device and asks for the count at each, which a GPU would have to wait for.
+    counts its updates on the device and asks for the count at each, which a GPU would have to wait for. Counts, such as
+    batch norm's of its batches, which nothing reads, are not averaged but stay those of the first update.
     """
 
     def __init__(self, network: nn.Module, steps: float) -> None:

@@ -19,7 +19,8 @@ class Replayed:
 
     Every call is a step that counts, those that warm up as well. `step` reads and writes the same memory each time and
     never asks the device for a value. A step that cannot be recorded is called each time instead, and a warning says
-    why: a network that looks at its own numbers, say.
+    why: a network that looks at its own numbers, say. Torch then keeps what it had set aside for the recording until
+    the process ends.
     """
 
     def __init__(self, step: Callable[[], None]) -> None:
@@ -51,12 +52,14 @@ class Replayed:
 
     def _record(self) -> None:
         """Record a step without taking it."""
-        graph = torch.cuda.CUDAGraph()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 self._step()
         except RuntimeError as error:
             self._is_refused = True
-            logger.warning("training without a CUDA graph, and slower: %s", str(error).strip().splitlines()[0])
+            torch.cuda.set_stream(current)  # a recording that fails leaves its own behind
+            cause = error.__context__ or error  # the end of the recording fails too, and says no more than that
+            logger.warning("training without a CUDA graph, and slower: %s", str(cause).strip().splitlines()[0])
         else:
             self._graph = graph

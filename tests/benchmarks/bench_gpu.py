@@ -30,23 +30,30 @@ from tests.serving.conftest import MNIST
 
 SECTIONS = ("training", "inference", "serving")
 PACKAGES = ("torch", "onnxruntime-gpu", "grpcio", "numpy")
+Write = Callable[[Mapping[str, Any]], None]
+"""Adds figures to those that there are, and writes all of them."""
+
 LOADS = (Load(16, 1), Load(8, 256), Load(16, 1024))
 
 
 def main() -> None:
-    """Measure the sections one after the other, and write after each."""
+    """Measure the sections one after the other, and write what there is again and again."""
     options = _options()
     if options.device == "cuda":
         choose_device("cuda")
         execution_provider("cuda")
     options.out.mkdir(parents=True, exist_ok=True)
     figures = _begin(options.out / "figures.json", options.device)
-    for section in options.only:
-        began = time.perf_counter()
-        figures |= _MEASURE[section](options.device, options.quick)
-        print(f"{section}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+
+    def write(found: Mapping[str, Any]) -> None:
+        figures.update(found)
         (options.out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
         (options.out / "figures.md").write_text(report.to_markdown(figures))
+
+    for section in options.only:
+        began = time.perf_counter()
+        _MEASURE[section](options.device, options.quick, write)
+        print(f"{section}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     if "inference" in figures:
         report.plot(figures, options.out / "overtakes.svg")
     print((options.out / "figures.md").read_text())
@@ -86,29 +93,33 @@ def _cuda() -> dict[str, str]:
     return {"CUDA": str(torch.version.cuda), "cuDNN": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
 
 
-def _measure_training(device: str, quick: bool) -> dict[str, Any]:
+def _measure_training(device: str, quick: bool, write: Write) -> None:
     presets = ("default",) if quick else ("default", "accurate")
-    chosen = torch.device(device)
-    found = training.measure(chosen, seeds=2 if quick else 5, presets=presets, epochs=2 if quick else None)
-    return {"training": found}
+    seeds, epochs = (2, 2) if quick else (5, None)
+    write({"training": training.measure(torch.device(device), seeds=seeds, presets=presets, epochs=epochs)})
 
 
-def _measure_inference(device: str, quick: bool) -> dict[str, Any]:
+def _measure_inference(device: str, quick: bool, write: Write) -> None:
     sizes = (1, 64) if quick else tuple(1 << power for power in range(13))
-    found: dict[str, Any] = {"inference": inference.measure(device, sizes=sizes, round_s=0.05 if quick else 0.2)}
+    round_s = 0.05 if quick else 0.2
+    write({"alternating": inference.alternating(device, round_s=round_s)})
     if device == "cuda":
-        found["distances"] = inference.distances(read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:1000])
-    return found
+        write({"distances": inference.distances(read_images(MNIST / "t10k-images-idx3-ubyte.gz")[:1000])})
+    write({"inference": inference.measure(device, sizes=sizes, round_s=round_s)})
 
 
-def _measure_serving(device: str, quick: bool) -> dict[str, Any]:
-    workers = (1,) if quick else (1, 2, 4)
-    loads = LOADS[:2] if quick else LOADS
-    found = serving.measure(device, workers=workers, loads=loads, round_s=0.5 if quick else 3.0)
-    return {"serving": found, "swaps": serving.swaps(device, 4 if quick else 20)}
+def _measure_serving(device: str, quick: bool, write: Write) -> None:
+    write({"swaps": serving.swaps(device, 4 if quick else 20)})
+    serving.measure(
+        device,
+        workers=(1,) if quick else (1, 4),
+        loads=LOADS[:2] if quick else LOADS,
+        round_s=0.5 if quick else 1.5,
+        on_server=lambda found: write({"serving": found}),
+    )
 
 
-_MEASURE: Mapping[str, Callable[[str, bool], dict[str, Any]]] = {
+_MEASURE: Mapping[str, Callable[[str, bool, Write], None]] = {
     "training": _measure_training,
     "inference": _measure_inference,
     "serving": _measure_serving,

@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from serving.buckets import Buckets, PageLocked
+from serving.buckets import PageLocked
 from serving.client import AsyncDigitClient
 from serving.errors import DeviceMemoryError, VersionRefusedError
 from serving.pixels import Images
-from serving.provider import CPU, CUDA, PROVIDER_OPTIONS, create_session
+from serving.provider import CPU, CUDA, PROVIDER_OPTIONS, create_session, execution_provider
 from serving.session import Session
 from serving.versions.manifest import Version
 from tests.programs import ServerProcess, run_program, server_process
@@ -28,7 +28,7 @@ from tests.serving.test_soak import swap_to
 
 SIZES = (1, 2, 7, 32, 100, 256, 1000)
 CLOSE = 1e-4  # of a probability: the CPU's rounding and the card's
-STEADY_BYTES = 64 << 20  # that the card's memory may grow by over sixteen swaps
+STEADY_BYTES = 64 << 20  # that the card's memory may grow by over twelve swaps
 
 OnCuda = Callable[..., ServerProcess]
 
@@ -91,9 +91,12 @@ def test_a_broken_cuda_library_is_an_error_and_not_the_cpu(publisher: Publisher,
     publisher.publish(1)
     site = tmp_path / "site"
     shutil.copytree(Path(onnxruntime.__file__).parent, site / "onnxruntime")
-    (library,) = (site / "onnxruntime" / "capi").glob("libonnxruntime_providers_cuda.so")
-    library.write_bytes(b"no library")
+    if (libraries := Path(onnxruntime.__file__).parents[1] / "nvidia").exists():  # where onnxruntime looks for CUDA's
+        (site / "nvidia").symlink_to(libraries)
     paths = ":".join([str(site), *filter(None, sys.path)])
+    with server_process(publisher.root, tmp_path / "log", "--provider", "cuda", PYTHONPATH=paths) as intact:
+        assert intact.terminate() == 0
+    (site / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"no library")
     command = ("serving", "serve", "--port", "0", "--repository", publisher.root)
     ended = run_program(*command, "--provider", "cuda", PYTHONPATH=paths)
     assert ended.returncode == 1
@@ -127,7 +130,7 @@ async def test_the_server_answers_and_swaps(
 async def test_twenty_swaps_under_load_lose_nothing_and_leave_no_memory_behind(
     publisher: Publisher, tmp_path: Path, images: Images, sessions: Mapping[int, Session]
 ) -> None:
-    """Eight callers in a closed loop; the card has as much free after the last swap as after the fourth."""
+    """Eight callers in a closed loop; the card has as much free after the last swaps as after the first."""
     publisher.publish(1)
     stop = asyncio.Event()
     expected = {number: sessions[number].run(images).probabilities for number in (1, 2)}
@@ -151,7 +154,8 @@ async def test_twenty_swaps_under_load_lose_nothing_and_leave_no_memory_behind(
             counts = await asyncio.gather(*callers)
         assert server.terminate() == 0
     assert min(counts) > 0
-    assert abs(free[3] - free[-1]) < STEADY_BYTES, free
+    # The session before is freed a moment later, so the most that was free is compared, of first and last swaps.
+    assert max(free[:8]) - max(free[-8:]) < STEADY_BYTES, free
 
 
 async def test_a_version_that_finds_the_card_full_is_refused(
@@ -176,12 +180,12 @@ async def test_a_version_that_finds_the_card_full_is_refused(
 
 
 def test_a_run_that_finds_no_memory_says_so(versions: Mapping[int, Version], images: Images) -> None:
-    """Under a limit that fits eight images but not thousands: it tells what to do, and the next run works."""
-    session = Session(versions[1], provider=CUDA, threads=1, gpu_memory_mib=16)
+    """Under a limit that fits eight images but not sixteen thousand: it tells what to do, and the next run works."""
+    session = Session(versions[1], provider=CUDA, threads=1, gpu_memory_mib=64)
     expected = session.run(images[:8]).probabilities
     for _ in range(3):
         with pytest.raises(DeviceMemoryError, match="send fewer in a call"):
-            session.run(np.concatenate([images] * 4))
+            session.run(np.concatenate([images] * 16))
     np.testing.assert_allclose(session.run(images[:8]).probabilities, expected, atol=CLOSE)
 
 
@@ -189,7 +193,9 @@ def test_a_model_that_does_not_fit_is_refused_when_it_is_loaded(publisher: Publi
     """The limit is too small for the largest batch: no version answers, and the log says why."""
     publisher.publish(1)
     log = tmp_path / "log"
-    with on_cuda(publisher, log, "--gpu-memory-mib", "16", "--max-batch-images", "8192", "--max-queue-images", "65536"):
+    with on_cuda(
+        publisher, log, "--gpu-memory-mib", "64", "--max-batch-images", "16384", "--max-queue-images", "65536"
+    ):
         wait_for(lambda: "no memory left" in log.read_text())
 
 
@@ -222,9 +228,9 @@ def test_a_model_with_a_node_that_cuda_lacks_is_refused(versions: Mapping[int, V
     create_session("model.onnx", graph.SerializeToString(), CPU, threads=1)
 
 
-def test_page_locked_memory_is_locked_and_given_back(versions: Mapping[int, Version]) -> None:
+def test_page_locked_memory_is_locked_and_given_back() -> None:
     """CUDA knows the pages while they are used, and may lock them again behind it."""
-    Buckets(create_session("model.onnx", versions[1].model, CUDA, threads=1), (28, 28), device="cuda", lanes=1)
+    execution_provider("cuda")  # which loads CUDA's library
     for _ in range(3):
         memory = PageLocked((1024, 28, 28))
         assert torch.from_numpy(memory.array).is_pinned()
@@ -239,7 +245,7 @@ class Neighbour:
 
     def take_all(self) -> None:
         """Take all memory that is free, but for less than anybody can use."""
-        for block in (1 << 30, 1 << 26, 1 << 22):
+        for block in (1 << 30, 1 << 26, 1 << 20):  # torch takes 2 MiB for a block of one
             while torch.cuda.mem_get_info()[0] > 2 * block:
                 try:
                     self._taken.append(torch.empty(block, dtype=torch.uint8, device="cuda"))

@@ -1,4 +1,4 @@
-"""Batches of fixed sizes from fixed memory: the same answers as a plain run. On the CPU; test_cuda has the card."""
+"""Batches of fixed sizes from fixed memory: the same answers as a plain run. On the CPU; tests/gpu has the card."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

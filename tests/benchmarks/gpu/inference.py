@@ -16,7 +16,7 @@ import torch
 from pipeline.config import load_preset
 from pipeline.export import export
 from pipeline.training.checkpoint import build_classifier, save_checkpoint
-from serving.buckets import Buckets
+from serving.buckets import Buckets, PageLocked
 from serving.pixels import Images
 from serving.provider import CPU, CUDA, PROVIDER_OPTIONS, create_session
 from tests.serving.conftest import VERSIONS
@@ -39,6 +39,34 @@ def measure(device: str, *, sizes: Sequence[int], round_s: float) -> dict[str, A
                 for way, image_s in _take_turns(ways, images[:size], round_s).items():
                     found[network][way][str(size)] = image_s
     return found
+
+
+def alternating(device: str, *, round_s: float) -> dict[str, float]:
+    """How much longer batches of 8 and of 32 images take where they come in turns, by network, as they are served.
+
+    More than 1 would mean that something is chosen anew each time that the size changes.
+    """
+    provider = CUDA if device == "cuda" else CPU
+    batches = [np.zeros((size, *SHAPE), np.uint8) for size in (8, 32)]
+    found = {}
+    for network, model in _networks():
+        run = Buckets(create_session(network, model, provider, 1), SHAPE, device=device, lanes=1).run
+        alone_s = sum(_seconds(run, [images], round_s) for images in batches)
+        found[network] = _seconds(run, batches, round_s) / alone_s
+    return found
+
+
+def _seconds(run: Run, batches: Sequence[Images], round_s: float) -> float:
+    """The median of how long it takes to run the batches, over a round after a first one that does not count."""
+    spent: list[float] = []
+    for _ in range(2):
+        spent.clear()
+        end = time.perf_counter() + round_s
+        while (began := time.perf_counter()) < end:
+            for images in batches:
+                run(images)
+            spent.append(time.perf_counter() - began)
+    return statistics.median(spent)
 
 
 def distances(images: Images) -> dict[str, dict[str, float]]:
@@ -104,6 +132,7 @@ def _with_graphs(runtime: onnxruntime.InferenceSession) -> Run:
     bound: dict[int, Run] = {}
 
     def bind(size: int) -> Run:
+        here = PageLocked((size, *SHAPE))
         there = value.ortvalue_from_shape_and_type((size, *SHAPE), np.uint8, "cuda")
         outputs = {
             output.name: value.ortvalue_from_shape_and_type((size, *output.shape[1:]), np.float32, "cuda")
@@ -117,9 +146,10 @@ def _with_graphs(runtime: onnxruntime.InferenceSession) -> Run:
         options.add_run_config_entry("gpu_graph_id", str(size))
 
         def run(images: Images) -> Any:
-            there.update_inplace(np.ascontiguousarray(images))
+            here.array[:] = images
+            there.update_inplace(here.array)
             runtime.run_with_iobinding(binding, options)
-            return outputs["probabilities"].numpy()
+            return {name: output.numpy() for name, output in outputs.items()}
 
         return run
 

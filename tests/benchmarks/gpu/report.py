@@ -20,6 +20,8 @@ def to_markdown(figures: Figures) -> str:
         lines += [*_training(figures["training"]), ""]
     if "inference" in figures:
         lines += [*_inference(figures["inference"], figures.get("distances", {})), ""]
+        ratios = ", ".join(f"{network} {ratio:.2f}" for network, ratio in figures["alternating"].items())
+        lines += [f"Batches of 8 and 32 images in turns take, of the time of each alone: {ratios}.", ""]
     if "serving" in figures:
         lines += [*_serving(figures["serving"], figures.get("inference", {})), ""]
     if "swaps" in figures:

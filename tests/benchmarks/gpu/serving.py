@@ -2,12 +2,13 @@
 
 import asyncio
 import multiprocessing
+import multiprocessing.pool
 import re
 import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ from tests.serving.test_soak import swap_to
 METHOD = "/digits.v1.DigitService/Classify"
 CLIENT_PROCESSES = 4
 ROUNDS = 3
+START_S = 0.2  # for every client to have heard when a round begins
+PAUSE_S = 0.01  # after a call that failed
+SWAP_S = 60.0  # in which a server has followed, or will not
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,21 @@ class Answered:
     failed: int
 
 
-def measure(device: str, *, workers: Sequence[int], loads: Sequence[Load], round_s: float) -> dict[str, Any]:
-    """By network, number of workers and load: what callers get; a median over rounds."""
+def measure(
+    device: str,
+    *,
+    workers: Sequence[int],
+    loads: Sequence[Load],
+    round_s: float,
+    on_server: Callable[[dict[str, Any]], None],
+) -> None:
+    """By network, number of workers and load: what callers get; a median over rounds.
+
+    `on_server` is given what there is after each server. Clients are processes of their own, as Python's lock would
+    hold a single one back.
+    """
     found: dict[str, Any] = {}
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as name, multiprocessing.get_context("spawn").Pool(CLIENT_PROCESSES) as clients:
         folder = Path(name)
         for network in ("default", "accurate"):
             publisher = _publisher(network, folder / network)
@@ -62,8 +77,8 @@ def measure(device: str, *, workers: Sequence[int], loads: Sequence[Load], round
                 for count in workers:
                     title = f"{network}, {provider}, {count} workers"
                     with _server(publisher, folder / "log", provider, count) as server:
-                        found[title] = {str(load): asdict(_rounds(server, load, round_s)) for load in loads}
-    return found
+                        found[title] = {str(load): asdict(_rounds(clients, server, load, round_s)) for load in loads}
+                    on_server(found)
 
 
 def swaps(device: str, count: int) -> dict[str, Any]:
@@ -93,7 +108,18 @@ def _publisher(network: str, folder: Path) -> Publisher:
 
 @contextmanager
 def _server(publisher: Publisher, log: Path, provider: str, workers: int) -> Iterator[ServerProcess]:
-    options = ("--provider", provider, "--workers", str(workers), "--poll-ms", "20", "--max-queue-ms", "10000")
+    options = (
+        "--provider",
+        provider,
+        "--workers",
+        str(workers),
+        "--poll-ms",
+        "20",
+        "--max-queue-ms",
+        "10000",
+        "--max-queue-images",
+        "65536",
+    )
     with server_process(publisher.root, log, *options) as server:
         asyncio.run(_answers(server.address))
         yield server
@@ -111,9 +137,9 @@ async def _answers(address: str) -> None:
                 return
 
 
-def _rounds(server: ServerProcess, load: Load, round_s: float) -> Answered:
-    _take(server.address, load, round_s / 2)
-    rounds = [_take(server.address, load, round_s) for _ in range(ROUNDS)]
+def _rounds(clients: multiprocessing.pool.Pool, server: ServerProcess, load: Load, round_s: float) -> Answered:
+    _take(clients, server.address, load, round_s / 2)
+    rounds = [_take(clients, server.address, load, round_s) for _ in range(ROUNDS)]
     return Answered(
         images_per_s=statistics.median(one.images_per_s for one in rounds),
         p50_ms=statistics.median(one.p50_ms for one in rounds),
@@ -122,20 +148,23 @@ def _rounds(server: ServerProcess, load: Load, round_s: float) -> Answered:
     )
 
 
-def _take(address: str, load: Load, round_s: float) -> Answered:
-    """Put the load on from processes of its own: Python's lock would hold a single one back."""
-    processes = min(CLIENT_PROCESSES, load.callers)
-    shares = [load.callers // processes + (index < load.callers % processes) for index in range(processes)]
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        parts = pool.starmap(call_on, [(address, share, load.images, round_s) for share in shares])
+def _take(clients: multiprocessing.pool.Pool, address: str, load: Load, round_s: float) -> Answered:
+    """Put the load on from all client processes, which begin and end together."""
+    shares = [load.callers // CLIENT_PROCESSES + (n < load.callers % CLIENT_PROCESSES) for n in range(CLIENT_PROCESSES)]
+    start = time.perf_counter() + START_S  # one clock for all processes of a machine
+    parts = clients.starmap(call_on, [(address, n, load.images, start, start + round_s) for n in shares], chunksize=1)
+    if late := [part for part in parts if part[2] > start]:
+        raise RuntimeError(f"{len(late)} of {len(parts)} client processes began late; give START_S more")
     latencies = np.concatenate([part[0] for part in parts])
-    images_per_s = sum(len(part[0]) * load.images / part[2] for part in parts)
     p50, p99 = 1000 * np.percentile(latencies, [50, 99])
-    return Answered(images_per_s, float(p50), float(p99), sum(part[1] for part in parts))
+    return Answered(len(latencies) * load.images / round_s, float(p50), float(p99), sum(part[1] for part in parts))
 
 
-def call_on(address: str, callers: int, images: int, round_s: float) -> tuple[Sequence[float], int, float]:
-    """Call in a closed loop from so many threads: seconds of each answer, how many failed, and how long it took."""
+def call_on(address: str, callers: int, images: int, start: float, end: float) -> tuple[Sequence[float], int, float]:
+    """Call in a closed loop from so many threads between two times of perf_counter.
+
+    Returns the seconds of each answer that came within them, how many calls failed, and when it was ready to begin.
+    """
     pixels = np.random.default_rng(0).integers(0, 256, images * 784, dtype=np.uint8).tobytes()
     request = ClassifyRequest(pixels=pixels, image_count=images).SerializeToString()
     latencies: list[float] = []
@@ -144,28 +173,28 @@ def call_on(address: str, callers: int, images: int, round_s: float) -> tuple[Se
     def call(channel: grpc.Channel) -> None:
         nonlocal failed
         classify: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
-        while time.perf_counter() < until:
-            began = time.perf_counter()
+        time.sleep(max(0.0, start - time.perf_counter()))
+        while (began := time.perf_counter()) < end:
             try:
                 classify(request, timeout=30)
             except grpc.RpcError:
                 failed += 1
+                time.sleep(PAUSE_S)
             else:
-                latencies.append(time.perf_counter() - began)
+                if (answered := time.perf_counter()) <= end:
+                    latencies.append(answered - began)
 
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
     channels = [grpc.insecure_channel(address, options) for _ in range(callers)]
-    began = time.perf_counter()
-    until = began + round_s
     threads = [threading.Thread(target=call, args=(channel,)) for channel in channels]
     for thread in threads:
         thread.start()
+    ready = time.perf_counter()
     for thread in threads:
         thread.join()
-    spent = time.perf_counter() - began
     for channel in channels:
         channel.close()
-    return latencies, failed, spent
+    return latencies, failed, ready
 
 
 async def _swap(publisher: Publisher, address: str, count: int) -> dict[str, Any]:
@@ -185,7 +214,8 @@ async def _swap(publisher: Publisher, address: str, count: int) -> dict[str, Any
     async with AsyncDigitClient(address) as client:
         callers = [asyncio.create_task(call(client, size)) for size in (1, 1, 4, 16, 32, 64, 100, 100) * 2]
         for index in range(count):
-            await swap_to(publisher, client, 2 - index % 2)
+            async with asyncio.timeout(SWAP_S):  # a version that is refused is never followed
+                await swap_to(publisher, client, 2 - index % 2)
             used_mib.append(_used_mib())
         stop.set()
         await asyncio.gather(*callers)
