@@ -112,6 +112,7 @@ def _measure_serving(device: str, quick: bool, write: Write) -> None:
     write({"swaps": serving.swaps(device, 4 if quick else 20)})
     serving.measure(
         device,
+        networks=("default",) if quick else ("default", "accurate"),
         workers=(1,) if quick else (1, 4),
         loads=LOADS[:2] if quick else LOADS,
         round_s=0.5 if quick else 1.5,

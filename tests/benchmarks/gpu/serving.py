@@ -29,7 +29,7 @@ from tests.serving.test_soak import swap_to
 METHOD = "/digits.v1.DigitService/Classify"
 CLIENT_PROCESSES = 4
 ROUNDS = 3
-START_S = 0.2  # for every client to have heard when a round begins
+START_S = 0.5  # for every client to have heard when a round begins
 PAUSE_S = 0.01  # after a call that failed
 SWAP_S = 60.0  # in which a server has followed, or will not
 
@@ -58,6 +58,7 @@ class Answered:
 def measure(
     device: str,
     *,
+    networks: Sequence[str],
     workers: Sequence[int],
     loads: Sequence[Load],
     round_s: float,
@@ -69,9 +70,12 @@ def measure(
     hold a single one back.
     """
     found: dict[str, Any] = {}
-    with TemporaryDirectory() as name, multiprocessing.get_context("spawn").Pool(CLIENT_PROCESSES) as clients:
+    spawn = multiprocessing.get_context("spawn")
+    started = spawn.Barrier(CLIENT_PROCESSES + 1)
+    with TemporaryDirectory() as name, spawn.Pool(CLIENT_PROCESSES, started.wait) as clients:
+        started.wait(timeout=60)  # each has imported what it needs
         folder = Path(name)
-        for network in ("default", "accurate"):
+        for network in networks:
             publisher = _publisher(network, folder / network)
             for provider in dict.fromkeys(("cpu", device)):
                 for count in workers:
