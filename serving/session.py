@@ -58,7 +58,7 @@ class Session:
     """A loaded version. `run` may be called from several threads at once.
 
     `provider` is an execution provider, as `execution_provider` gives it; every node runs on it. On a card so many runs
-    as there are `lanes` go on at the same time, and the model takes at most `gpu_memory_mib`. Raises
+    as there are `lanes` go on at the same time, and take at most `gpu_memory_mib` of its memory. Raises
     VersionRefusedError when onnxruntime cannot load the model so, or when its signature is not the manifest's.
     """
 

@@ -24,13 +24,12 @@ from serving.session import Session
 from serving.versions.manifest import Version
 from tests.programs import ServerProcess, run_program, server_process
 from tests.serving.conftest import Publisher
+from tests.serving.grafts import rename
 from tests.serving.test_soak import swap_to
 
 SIZES = (1, 2, 7, 32, 100, 256, 1000)
 CLOSE = 1e-4  # of a probability: the CPU's rounding and the card's
 STEADY_BYTES = 64 << 20  # that the card's memory may grow by over twelve swaps
-
-OnCuda = Callable[..., ServerProcess]
 
 
 @pytest.fixture
@@ -203,13 +202,7 @@ def test_a_model_with_a_node_that_cuda_lacks_is_refused(versions: Mapping[int, V
     """No node may go to the CPU behind our back."""
     onnx = pytest.importorskip("onnx")
     graph = onnx.load_model_from_string(versions[1].model)
-    for node in graph.graph.node:
-        for index, name in enumerate(node.output):
-            if name == "logits":
-                node.output[index] = "plain_logits"
-        for index, name in enumerate(node.input):
-            if name == "logits":
-                node.input[index] = "plain_logits"
+    rename(graph.graph, "logits", "plain_logits")
     # Det has a kernel on the CPU alone (OperatorKernels.md of onnxruntime 1.31).
     one = onnx.numpy_helper.from_array(np.eye(2, dtype=np.float32), "square")
     graph.graph.initializer.append(one)

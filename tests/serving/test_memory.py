@@ -12,6 +12,7 @@ from serving.client import AsyncDigitClient
 from serving.errors import DeviceMemoryError
 from serving.pixels import Images
 from tests.serving.conftest import VERSIONS, Publisher, Serve
+from tests.serving.grafts import rename
 
 onnx = pytest.importorskip("onnx", reason="a model that wants too much memory is written with onnx")
 
@@ -33,9 +34,7 @@ def greedy(version: int, begin: tuple[int, int, int]) -> bytes:
         "too_much": np.array([TOO_MUCH], np.int64),
     }
     graph.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    for node in graph.graph.node:
-        for names in (node.input, node.output):
-            names[:] = ["modest_logits" if name == "logits" else name for name in names]
+    rename(graph.graph, "logits", "modest_logits")
     make = helper.make_node
     graph.graph.node.extend(
         [

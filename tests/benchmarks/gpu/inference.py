@@ -4,7 +4,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,11 +32,11 @@ def measure(device: str, *, sizes: Sequence[int], round_s: float) -> dict[str, A
     images = np.random.default_rng(0).integers(0, 256, (max(sizes), *SHAPE), dtype=np.uint8)
     found: dict[str, Any] = {}
     for network, model in _networks():
-        with _ways(device, model) as ways:
-            found[network] = {way: {} for way in ways}
-            for size in sizes:
-                for way, image_s in _take_turns(ways, images[:size], round_s).items():
-                    found[network][way][str(size)] = image_s
+        ways = _ways(device, model)
+        found[network] = {way: {} for way in ways}
+        for size in sizes:
+            for way, image_s in _take_turns(ways, images[:size], round_s).items():
+                found[network][way][str(size)] = image_s
     return found
 
 
@@ -98,8 +97,7 @@ def _take_turns(ways: Mapping[str, Run], images: Images, round_s: float) -> dict
     return {way: statistics.median(rounds) for way, rounds in rates.items()}
 
 
-@contextmanager
-def _ways(device: str, model: bytes) -> Iterator[dict[str, Run]]:
+def _ways(device: str, model: bytes) -> dict[str, Run]:
     """Each way to run the model; without a card those of a card run on the CPU, to see that they run."""
     cores = max(1, (os.cpu_count() or 1) // 2)
     ways = {"CPU, 1 thread": _plain(create_session("model.onnx", model, CPU, 1))}
@@ -112,7 +110,7 @@ def _ways(device: str, model: bytes) -> Iterator[dict[str, Run]]:
     if device == "cuda":
         ways["CUDA, as served, TF32"] = Buckets(_cuda(model, use_tf32="1"), SHAPE, device=device, lanes=1).run
         ways["CUDA, CUDA graphs"] = _with_graphs(_cuda(model, use_tf32="0", enable_cuda_graph="1"))
-    yield ways
+    return ways
 
 
 def _plain(runtime: onnxruntime.InferenceSession) -> Run:
