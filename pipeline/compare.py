@@ -19,7 +19,7 @@ from pipeline.gates import rules
 from pipeline.gates.champion import Champion, find_champion
 from pipeline.gates.paired import Pairs
 from pipeline.gates.verdict import Verdict
-from pipeline.versions.repository import MODEL, sha256_of
+from protos.artifact.layout import MODEL, sha256_of
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 BATCH_SIZE = 1000

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pipeline.errors import ConfirmError, NoAnswerError
 from pipeline.server.stub import Stub
-from pipeline.versions.repository import MODEL, ModelRepository, sha256_of
+from pipeline.versions.repository import ModelRepository
+from protos.artifact.layout import MODEL, sha256_of
 
 WITHIN_S = 30.0  # servers look four times a second; loading and warming up take a second or two
 LOOK_S = 0.25

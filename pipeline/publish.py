@@ -9,23 +9,10 @@ from pathlib import Path
 
 from pipeline.pages.page import INDEX
 from pipeline.versions.card import card
-from pipeline.versions.repository import (
-    CARD,
-    FEATURES,
-    KNOWN_ANSWERS,
-    MANIFEST,
-    MODEL,
-    REPORT,
-    STAGING,
-    ModelRepository,
-    sha256_of,
-    sync_directory,
-    to_json,
-    write_durably,
-)
+from pipeline.versions.repository import CARD, REPORT, STAGING, ModelRepository, sync_directory, to_json, write_durably
+from protos.artifact.layout import FEATURES, KNOWN_ANSWERS, MANIFEST, MODEL, SCHEMA, sha256_of
 from protos.artifact.v1.manifest_pb2 import File, Manifest
 
-SCHEMA = "artifact/v1"
 GRAPHS = (MODEL, FEATURES)
 
 

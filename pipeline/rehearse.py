@@ -19,7 +19,7 @@ from pipeline.proof.providers import CUDA
 from pipeline.publish import publish
 from pipeline.server.stub import Stub
 from pipeline.verify import PROBABILITIES_TOLERANCE
-from pipeline.versions.repository import KNOWN_ANSWERS
+from protos.artifact.layout import KNOWN_ANSWERS
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 ROOT = Path(__file__).parents[1]  # where `serving` lies beside `pipeline`

@@ -26,7 +26,8 @@ from pipeline.verify import verify
 from pipeline.versions.fingerprint import Made, find_made, fingerprint_of
 from pipeline.versions.manifest import conclude, describe, recorded_test
 from pipeline.versions.provenance import sources_sha256
-from pipeline.versions.repository import FEATURES, KNOWN_ANSWERS, MODEL, ModelRepository
+from pipeline.versions.repository import ModelRepository
+from protos.artifact.layout import FEATURES, KNOWN_ANSWERS, MODEL
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,10 +7,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from protos.artifact.layout import FEATURES
 from protos.digits.v1 import digits_pb2
 from serving.errors import NoFeatureMapsError, VersionRefusedError
 from serving.pixels import Images, ImageShape
-from serving.versions.manifest import FEATURES, Version
+from serving.versions.manifest import Version
 
 log = logging.getLogger(__name__)
 

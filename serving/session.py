@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from protos.artifact.layout import FEATURES, MODEL
 from protos.artifact.v1.manifest_pb2 import Manifest
 from protos.digits.v1.digits_pb2 import ClassifyResponse
 from serving.batching.pace import Pace
@@ -18,7 +19,7 @@ from serving.errors import DeviceMemoryError, VersionRefusedError
 from serving.feature_maps import Features
 from serving.pixels import Images
 from serving.provider import CUDA, create_session, is_out_of_memory
-from serving.versions.manifest import FEATURES, MODEL, KnownAnswers, Version
+from serving.versions.manifest import KnownAnswers, Version
 
 OUTPUTS = ["logits", "probabilities"]
 TIMED_RUNS = 3

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pipeline.data.dataset import Dataset
 from pipeline.errors import ChampionError, PublishError
-from pipeline.versions.repository import MODEL, ModelRepository
+from pipeline.versions.repository import ModelRepository
+from protos.artifact.layout import MODEL
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 

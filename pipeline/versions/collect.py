@@ -5,7 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline.errors import PublishError
-from pipeline.versions.repository import CURRENT, STAGING, ModelRepository, sync_directory
+from pipeline.versions.repository import STAGING, ModelRepository, sync_directory
+from protos.artifact.layout import CURRENT
 
 
 @dataclass(frozen=True)

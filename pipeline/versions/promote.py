@@ -1,7 +1,8 @@
 """Changes which version is served, by a rewrite of CURRENT: nothing is trained, copied or deleted."""
 
 from pipeline.errors import PublishError
-from pipeline.versions.repository import MANIFEST, ModelRepository, sha256_of
+from pipeline.versions.repository import ModelRepository
+from protos.artifact.layout import MANIFEST, sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 
 

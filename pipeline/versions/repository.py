@@ -5,7 +5,6 @@ that is killed between any two leaves the version that was current before, or th
 """
 
 import fcntl
-import hashlib
 import os
 import shutil
 import time
@@ -17,16 +16,11 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from pipeline.errors import PublishError
+from protos.artifact.layout import CURRENT, HISTORY, KNOWN_ANSWERS, MANIFEST, MODEL, sha256_of
 from protos.artifact.v1.manifest_pb2 import Current, HistoryEntry, Manifest
 
-CURRENT = "CURRENT"
-HISTORY = "HISTORY.jsonl"
 LOCK = ".lock"
 STAGING = ".staging"
-MANIFEST = "manifest.json"
-MODEL = "model.onnx"
-FEATURES = "features.onnx"  # only of networks that show feature maps
-KNOWN_ANSWERS = "known_answers.npz"
 CARD = "README.md"
 REPORT = "report"
 
@@ -221,8 +215,3 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, 64 hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

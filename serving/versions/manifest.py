@@ -16,17 +16,11 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
+from protos.artifact.layout import CURRENT, FEATURES, HISTORY, KNOWN_ANSWERS, MANIFEST, MODEL, SCHEMA
 from protos.artifact.v1.manifest_pb2 import Current, HistoryEntry, Manifest, Tensor
 from serving.errors import HistoryError, VersionRefusedError
 from serving.pixels import Images, ImageShape
 
-CURRENT = "CURRENT"
-HISTORY = "HISTORY.jsonl"
-MANIFEST = "manifest.json"
-MODEL = "model.onnx"
-FEATURES = "features.onnx"
-KNOWN_ANSWERS = "known_answers.npz"
-SCHEMA = "artifact/v1"
 COLOURS = 3
 """The bytes of a pixel where a model takes red, green and blue."""
 

@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from protos.artifact.layout import CURRENT
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import HistoryError, NoModelError, UnknownVersionError, VersionRefusedError
 from serving.session import Session
 from serving.versions.loaded import Loaded, LoadedVersions
-from serving.versions.manifest import CURRENT, Version, find_published, parse_current, read_version
+from serving.versions.manifest import Version, find_published, parse_current, read_version
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.versions.repository import sha256_of
+from protos.artifact.layout import sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.idx import read_images, read_labels
 from serving.pixels import Images

@@ -9,7 +9,6 @@ import pytest
 
 import pipeline.publish
 import pipeline.versions.repository
-import serving.versions.manifest
 from pipeline.data.dataset import FILE_NAMES, LABELS, Dataset, read_file
 from pipeline.request import Outcome, Request
 from pipeline.run import run
@@ -52,13 +51,6 @@ def test_serving_looks_into_what_the_pipeline_published(outcome: Outcome) -> Non
     version = read_version(model, parse_current((model / "CURRENT").read_bytes()))
     layers = Session(version, provider=CPU, threads=1).features.look(version.known_answers.images[:1])
     assert [layer.name for layer in layers] == ["convolution 1", "pooling 1", "convolution 2", "pooling 2"]
-
-
-def test_both_sides_use_the_same_names() -> None:
-    """Two programs that share no code agree on the files."""
-    for name in ("CURRENT", "HISTORY", "MANIFEST", "MODEL", "FEATURES", "KNOWN_ANSWERS"):
-        assert getattr(pipeline.versions.repository, name) == getattr(serving.versions.manifest, name)
-    assert pipeline.publish.SCHEMA == serving.versions.manifest.SCHEMA
 
 
 @pytest.mark.parametrize("version", ["1", "2", "3", "4"])

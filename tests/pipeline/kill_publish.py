@@ -16,6 +16,7 @@ from pipeline import publish as publish_module
 from pipeline.publish import publish
 from pipeline.versions import repository as repository_module
 from pipeline.versions.repository import ModelRepository
+from protos.artifact.layout import sha256_of
 from protos.artifact.v1.manifest_pb2 import Manifest
 from serving.provider import CPU
 from serving.session import Session
@@ -71,7 +72,7 @@ def look(repository: Path) -> int:
         manifest = model.manifest(version)
         assert {file.path for file in manifest.files} == FILES
         for file in manifest.files:
-            assert repository_module.sha256_of(model.path(version) / file.path) == file.sha256
+            assert sha256_of(model.path(version) / file.path) == file.sha256
     return current.version
 
 

@@ -18,7 +18,8 @@ from pipeline.versions.fingerprint import find_made, fingerprint_of
 from pipeline.versions.manifest import recorded_test
 from pipeline.versions.promote import promote, rollback
 from pipeline.versions.provenance import ROOT, SOURCES, sources_sha256
-from pipeline.versions.repository import HISTORY, MODEL, ModelRepository, to_json
+from pipeline.versions.repository import ModelRepository, to_json
+from protos.artifact.layout import HISTORY, MODEL
 from protos.artifact.v1.manifest_pb2 import HistoryEntry
 from tests.outcomes import ended, published
 from tests.pipeline.presets import with_training, write_preset

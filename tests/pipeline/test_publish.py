@@ -12,7 +12,8 @@ import pytest
 
 from pipeline.errors import PublishError
 from pipeline.publish import Publication, publish
-from pipeline.versions.repository import ModelRepository, sha256_of
+from pipeline.versions.repository import ModelRepository
+from protos.artifact.layout import sha256_of
 from protos.artifact.v1.manifest_pb2 import Manifest
 from tests.programs import ROOT
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.versions.repository import sha256_of
+from protos.artifact.layout import sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import VersionRefusedError
 from serving.versions.manifest import find_published, parse_current, read_version
