@@ -4,6 +4,9 @@ import argparse
 import signal
 import sys
 
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command runs: a Ctrl-C shows no traceback of an import
+
 from pipeline.commands import gc, lab, run, schedule, show, versions
 from pipeline.errors import PipelineError
 
@@ -50,5 +53,6 @@ def _terminate(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

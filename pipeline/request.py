@@ -1,7 +1,7 @@
 """What is asked of a run, and what comes of it."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +35,7 @@ class Request:
     """A server, HOST:PORT, that is to answer with what was published; None to ask nobody."""
     again: bool = False
     """Whether to train although nothing has changed since the last run; `force` does so too."""
-    notify_url: str | None = None
+    notify_url: str | None = field(default=None, repr=False)
     """Who is told of a run that failed or was refused, by an HTTP POST; None for nobody."""
 
     def __post_init__(self) -> None:

@@ -1,8 +1,12 @@
 """The whole path on real data: run the flow, serve what it published, classify all test images. `make demo`."""
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as in serving/__main__.py
+
 import argparse
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +22,7 @@ IMAGES = ROOT / "data" / "mnist" / "t10k-images-idx3-ubyte.gz"
 LABELS = ROOT / "data" / "mnist" / "t10k-labels-idx1-ubyte.gz"
 BATCH = "256"
 STOP_S = 30
+INTERRUPTED = 128 + signal.SIGINT
 
 console = Console()
 
@@ -35,6 +40,8 @@ def main(repository: str) -> int:
             console.rule("3. ten thousand test images through the Python client")
             sent = ("--labels", str(LABELS), "--batch", BATCH, "--server", address)
             answers = program("serving", "classify", str(IMAGES), *sent)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except subprocess.CalledProcessError as error:
         return int(error.returncode) or 1
     summarise(repository, run, answers)
@@ -51,28 +58,34 @@ def program(*arguments: str) -> dict[str, Any]:
 
 @contextmanager
 def server(repository: str, *options: str, port: int = 0) -> "Iterator[tuple[str, subprocess.Popen[str]]]":
-    """A server, by default on a free port, drained at the end; gives its address and its process."""
+    """A server, by default on a free port, drained at the end; gives its address and its process.
+
+    It has a process group of its own: a terminal's Ctrl-C and our SIGTERM would be two signals, which end it at once.
+    """
     serve = ("serving", "serve", "--port", str(port), "--json", "--repository", repository)
     command = [sys.executable, "-m", *serve, *options]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""
             if not line:
                 raise subprocess.CalledProcessError(process.wait(STOP_S), command)
             yield json.loads(line)["address"], process
         finally:
-            process.send_signal(signal.SIGTERM)
             stop(process)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
 
 
 def stop(process: "subprocess.Popen[str]") -> None:
-    """Wait for the drain, and no longer than it may take."""
+    """Let it drain, for as long as that may take, or until the next Ctrl-C."""
+    process.terminate()
     try:
         process.wait(STOP_S)
     except subprocess.TimeoutExpired:
         process.kill()
+    except KeyboardInterrupt:
+        process.terminate()
+        raise
 
 
 def summarise(repository: str, run: dict[str, Any], answers: dict[str, Any]) -> None:
@@ -90,6 +103,7 @@ def summarise(repository: str, run: dict[str, Any], answers: dict[str, Any]) -> 
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description="The whole path on real data: train, publish, serve, classify.")
     parser.add_argument("--repository", default="model_repository", metavar="PATH", help="default: %(default)s")
     sys.exit(main(parser.parse_args().repository))

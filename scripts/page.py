@@ -1,7 +1,11 @@
 """The page to draw on, without containers: serve it with the newest version, and open a browser. `make page`."""
 
-import argparse
 import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as in serving/__main__.py
+
+import argparse
 import subprocess
 import sys
 import webbrowser
@@ -13,8 +17,9 @@ PAGE = ROOT / "serving" / "page"
 
 
 def main(repository: str, port: int, *, opens_browser: bool) -> int:
-    """Serve until Ctrl-C or SIGTERM; 0 then, else the exit code of what could not start."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Serve until Ctrl-C, SIGTERM or SIGHUP; 0 then, else the exit code of what could not start."""
+    for name in (signal.SIGTERM, signal.SIGHUP):  # the server is in another process group: only we can end it
+        signal.signal(name, _interrupt)
     try:
         if not (Path(repository) / "digits" / "CURRENT").exists():
             console.rule("nothing is published yet: a first version is trained")
@@ -37,6 +42,7 @@ def _interrupt(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description="Serve the page to draw on, and open a browser.")
     parser.add_argument("--repository", default="model_repository", metavar="PATH", help="default: %(default)s")
     parser.add_argument("--port", default=8080, type=int, help="default: %(default)s; 0 takes a free one")

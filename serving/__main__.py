@@ -2,7 +2,11 @@
 
 import argparse
 import os
+import signal
 import sys
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command runs: a Ctrl-C shows no traceback of an import
 
 # Else grpcio's core writes lines of its own into our log, of what grpcio raises as well; read when it is loaded.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -28,4 +32,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

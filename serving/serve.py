@@ -19,6 +19,8 @@ from serving.telemetry import logs
 from serving.transport.envoy.config import envoy_config
 from serving.workers.supervisor import Supervisor
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
+
 FOLDER = "/run/serving-envoy"
 """Stands in what is printed for the folder that each server makes for itself."""
 
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _serve(settings: Settings, *, as_json: bool) -> None:
     stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
+    for name in STOPS:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     is_alone = settings.workers == 1 and settings.transport == "grpcio"
     server: Server | Supervisor = Server(settings) if is_alone else Supervisor(settings)
@@ -70,7 +72,7 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()  # told to stop while it loads
-        await server.drain()
+        await _drain(server)
         return
     await starting
     gc.collect()
@@ -82,4 +84,12 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
         print(f"listening on {address}", flush=True)
     ends: list[asyncio.Future[Any]] = [stopping, *([server.broken] if server.broken else [])]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    await _drain(server)
+
+
+async def _drain(server: Server | Supervisor) -> None:
+    if isinstance(server, Server):  # a second signal ends it at once; a supervisor ends its workers first
+        for name in STOPS:
+            asyncio.get_running_loop().remove_signal_handler(name)
+            signal.signal(name, signal.SIG_DFL)
     await server.drain()

@@ -17,6 +17,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 NOTIFY_URL = "PIPELINE_NOTIFY_URL"
+SCHEMES = ("http", "https")
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,27 @@ def notify(url: str | None, notice: Notice, patience: Patience = PATIENCE) -> bo
             fault = error
             if isinstance(error, HTTPError):
                 error.close()
-    # Not the address: the path of a webhook is its secret.
-    logger.warning("nobody was told of it (notify_url): %s: %s", type(fault).__name__, fault)
+    logger.warning("the webhook at %s was not notified (notify_url): %s", _origin(url), _reason(fault))
     return False
+
+
+def _origin(url: str) -> str:
+    """What may be shown of an address: its path, its query and its user are secrets."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "an invalid URL"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}{port}" if parts.scheme in SCHEMES and host else "an invalid URL"
+
+
+def _reason(fault: Exception | None) -> str:
+    """In words of ours or of the operating system: other texts may repeat the address."""
+    if isinstance(fault, HTTPError):
+        return f"HTTP status {fault.code}"
+    cause = getattr(fault, "reason", fault)
+    return getattr(cause, "strerror", None) or type(cause).__name__
 
 
 def _body(notice: Notice) -> bytes:
@@ -74,8 +93,8 @@ def _body(notice: Notice) -> bytes:
 
 
 def _post(url: str, body: bytes, timeout_s: float) -> bool:
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError("expected an address that begins with http:// or https://")
+    if urlsplit(url).scheme not in SCHEMES:
+        raise ValueError("notify_url: expected a URL that starts with http:// or https://")
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - checked above
     with OPENER.open(request, timeout=timeout_s):
         return True

@@ -1,11 +1,16 @@
 """`python -m serving.door`: Envoy before several servers, from the settings to the exit code."""
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as in serving/__main__.py
+
 import argparse
 import asyncio
 import json
 import logging
-import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from serving.door.config import envoy_config
@@ -16,6 +21,8 @@ from serving.telemetry import logs
 
 FOLDER = "/run/serving-door"
 """Stands in what is printed for the folder that each door makes for itself."""
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("serving.door")
 
@@ -47,9 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _keep(settings: DoorSettings, *, as_json: bool) -> int:
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for name in STOPS:
+        loop.add_signal_handler(name, stop.set)
     door = Door(settings)
     await door.start()
     if as_json:
@@ -61,9 +68,27 @@ async def _keep(settings: DoorSettings, *, as_json: bool) -> int:
     await asyncio.wait({stopping, broken}, return_when=asyncio.FIRST_COMPLETED)
     if not stop.is_set():
         log.critical("%s", broken.result())
-    await door.drain()
+    await _drain(door)
     broken.cancel()
     return 0 if stop.is_set() else 1
+
+
+async def _drain(door: Door) -> None:
+    """Drain until a second signal, which then ends this process too."""
+    draining = asyncio.ensure_future(door.drain())
+    second: list[signal.Signals] = []
+
+    def end_now(name: signal.Signals) -> None:
+        second.append(name)
+        draining.cancel()
+
+    for name in STOPS:
+        asyncio.get_running_loop().add_signal_handler(name, end_now, name)
+    with suppress(asyncio.CancelledError):
+        await draining
+    if second:
+        signal.signal(second[0], signal.SIG_DFL)
+        signal.raise_signal(second[0])
 
 
 if __name__ == "__main__":

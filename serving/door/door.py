@@ -78,9 +78,13 @@ class Door:
 
     async def drain(self) -> None:
         """Say that this door closes, let calls in flight end, then end Envoy; what takes too long is cut off."""
-        if self._envoy is None or self._envoy.returncode is not None:
+        try:
+            if self._envoy is not None and self._envoy.returncode is None:
+                await self._drain(self._envoy)
+        finally:
             await self._end_now()
-            return
+
+    async def _drain(self, envoy: asyncio.subprocess.Process) -> None:
         log.info("draining: calls in flight get %g s", self._settings.drain_s)
         give_up = time.monotonic() + self._settings.drain_s
         with suppress(OSError):  # it may end meanwhile
@@ -91,8 +95,7 @@ class Door:
             log.info("drained, %s", f"{active} calls were cut off" if active else "every call was answered")
             await self._admin.end()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._envoy.wait(), END_S)
-        await self._end_now()
+                await asyncio.wait_for(envoy.wait(), END_S)
 
     def _with_ports(self, settings: DoorSettings) -> DoorSettings:
         """Settings with numbers for ports that were 0; they are held until the door ends."""

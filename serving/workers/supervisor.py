@@ -71,6 +71,7 @@ class Supervisor:
         self._gate = Gate(self._swap, self._replace)
         self._served: Change | None = None
         self._killed_count = 0
+        self._second_signal: signal.Signals | None = None
         self._bad_ends: list[str] = []
         """How workers ended that should have drained."""
         self._scrape_count = 0
@@ -115,10 +116,10 @@ class Supervisor:
 
     async def drain(self) -> None:
         """Let all workers drain at the same time; raises WorkerError when some had to be killed."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, self._end_now, name)
         log.info("draining %d workers", len(self._workers))
         self._draining.set()
-        for name in (signal.SIGTERM, signal.SIGINT):  # whoever says it twice will not wait
-            asyncio.get_running_loop().add_signal_handler(name, self._kill)
         for worker in self._workers.values():
             worker.link.send(drain=True)
         limit_s = self._settings.drain_linger_s + self._settings.drain_s + STOP_MARGIN_S
@@ -127,6 +128,9 @@ class Supervisor:
             log.error("%d workers still run after %g s", len(self._workers), limit_s)
             self._kill()
         await self._close()
+        if self._second_signal:
+            signal.signal(self._second_signal, signal.SIG_DFL)
+            signal.raise_signal(self._second_signal)
         if self.broken.done():
             raise WorkerError(f"the server ended by itself: {self.broken.result()}")
         if self._killed_count:
@@ -219,6 +223,11 @@ class Supervisor:
     def _replace(self, number: int) -> None:
         log.error("worker %d refused a version that another one serves: it is replaced", number)
         self._workers[number].link.send(drain=True)
+
+    def _end_now(self, second_signal: signal.Signals) -> None:
+        log.warning("killing %d workers that have not drained yet: got a second signal", len(self._workers))
+        self._second_signal = second_signal
+        self._kill()
 
     def _kill(self) -> None:
         self._killed_count += len(self._workers)

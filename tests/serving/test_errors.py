@@ -64,6 +64,11 @@ def test_a_status_that_is_not_ours_is_told_by_its_code() -> None:
     assert not isinstance(came, NoModelError)
 
 
+def test_a_call_that_the_server_cancelled_is_unavailable() -> None:
+    """The server went away with the call still in its socket: another one can answer it."""
+    assert type(from_status(status_pb2.Status(code=code_pb2.CANCELLED, message="CANCELLED"))) is UnavailableError
+
+
 def test_a_code_that_we_never_send_is_still_an_error_of_ours() -> None:
     """Whatever comes, a caller catches ServingError."""
     came = from_status(status_pb2.Status(code=code_pb2.DATA_LOSS, message="gone"))
