@@ -4,6 +4,7 @@ import http.client
 import logging
 import random
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,7 @@ MNIST_SHA256: Mapping[str, str] = MappingProxyType(
 DIGITS = tuple("0123456789")
 
 MAX_DOWNLOAD_BYTES = 64 * 2**20  # six times the largest file
+MAX_MNIST_BYTES = 60_000 * 28 * 28  # of the largest file, uncompressed
 CHUNK_BYTES = 2**16
 
 Report = Callable[[str], None]
@@ -44,7 +46,7 @@ class Patience:
     rounds: int = 3
     backoff_s: float = 1.0  # after the first round, doubled after each further one, times a jitter in [0.5, 1.5]
     silence_s: float = 10.0  # without a byte
-    attempt_s: float = 120.0  # for a whole file, so that a mirror that drips cannot hold the flow
+    attempt_s: float = 120.0  # for a whole file, its headers included
 
 
 PATIENCE = Patience()
@@ -109,7 +111,7 @@ def _mnist(folder: Path, source: str) -> Dataset:
 
 
 def _verify(path: Path, expected: str) -> None:
-    sha256 = read_idx(path).sha256
+    sha256 = read_idx(path, max_bytes=MAX_MNIST_BYTES).sha256
     if sha256 != expected:
         raise DataError(f"{path}: its uncompressed sha256 is {sha256}; expected {expected}, MNIST's: replace the file")
 
@@ -166,12 +168,32 @@ def _download_once(url: str, path: Path, sha256: str, patience: Patience) -> Non
 
 
 def _receive(url: str, path: Path, patience: Patience) -> None:
-    give_up = time.monotonic() + patience.attempt_s
+    """Download in a thread: a server that sends a byte now and then never exceeds the timeout of a socket."""
+    faults: list[Exception] = []
+    given_up = threading.Event()
+
+    def receive() -> None:
+        try:
+            _copy(url, path, patience.silence_s, given_up)
+        except Exception as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=receive, name=f"download {path.name}", daemon=True)
+    thread.start()
+    try:
+        thread.join(patience.attempt_s)
+    finally:
+        given_up.set()
+    if faults:
+        raise faults.pop()  # or the error would hold itself, and its connection open
+    if thread.is_alive():
+        raise TimeoutError(f"not complete after {patience.attempt_s:g} s")
+
+
+def _copy(url: str, path: Path, silence_s: float, given_up: threading.Event) -> None:
     received_bytes = 0
-    with urllib.request.urlopen(url, timeout=patience.silence_s) as response, path.open("wb") as file:  # noqa: S310 - the digest is checked
-        while chunk := response.read1(CHUNK_BYTES):
+    with urllib.request.urlopen(url, timeout=silence_s) as response, path.open("wb") as file:  # noqa: S310 - the digest is checked
+        while not given_up.is_set() and (chunk := response.read1(CHUNK_BYTES)):
             received_bytes += file.write(chunk)
             if received_bytes > MAX_DOWNLOAD_BYTES:
                 raise DataError(f"sent more than {MAX_DOWNLOAD_BYTES} bytes")
-            if time.monotonic() > give_up:
-                raise TimeoutError(f"not done after {patience.attempt_s} s")

@@ -113,9 +113,10 @@ def _classify(client: DigitClient, options: argparse.Namespace) -> None:
 
 def _batches(path: Path, batch: int) -> Iterator[tuple[str, "NDArray[np.uint8] | list[bytes]"]]:
     """The images of one file in batches of at most `batch`, each with the name of its file."""
-    content = path.read_bytes()
-    if content.startswith(PNG_MAGIC):
-        yield str(path), [content]
+    with path.open("rb") as file:
+        is_png = file.read(len(PNG_MAGIC)) == PNG_MAGIC
+    if is_png:
+        yield str(path), [path.read_bytes()]
         return
     images = idx.read_images(path)
     for start in range(0, len(images), batch):

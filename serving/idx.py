@@ -5,6 +5,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -14,6 +15,11 @@ _UINT8_4D = 0x00000804
 _UINT8_3D = 0x00000803
 _UINT8_1D = 0x00000801
 _COLOURS = 3
+
+MAX_BYTES = 2**30
+"""Of images, twenty times MNIST: a header can declare 2^96 bytes."""
+
+CHUNK_BYTES = 2**20
 
 
 def read_images(path: Path) -> Images:
@@ -33,22 +39,36 @@ def read_labels(path: Path) -> Images:
 
 
 def _read(path: Path, magics: tuple[int, ...], kind: str) -> Images:
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
         try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
+            return _parse(gzip.open(file) if is_gzip else file, path, magics, kind)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: is a broken gzip file: {error}") from error
-    magic = int.from_bytes(content[:4])
-    dimension_count = magic & 0xFF
-    header_bytes = 4 + 4 * dimension_count
-    if magic not in magics or len(content) < header_bytes:
+
+
+def _parse(file: gzip.GzipFile | BinaryIO, path: Path, magics: tuple[int, ...], kind: str) -> Images:
+    begin = _read_at_most(file, 4)
+    magic = int.from_bytes(begin)
+    sizes = _read_at_most(file, 4 * (magic & 0xFF)) if magic in magics else b""
+    if magic not in magics or len(sizes) < 4 * (magic & 0xFF):
         begins = " or ".join(f"{magic:08x}" for magic in magics)
-        raise ValueError(
-            f"{path}: expected an IDX file of {kind}, which begins with {begins}, came {content[:4].hex()}"
-        )
-    shape = struct.unpack_from(f">{dimension_count}I", content, 4)
-    expected = header_bytes + math.prod(shape)
+        raise ValueError(f"{path}: got {begin.hex()}, expected an IDX file of {kind}, which begins with {begins}")
+    shape = struct.unpack(f">{len(sizes) // 4}I", sizes)
+    expected = math.prod(shape)
+    if expected > MAX_BYTES:
+        raise ValueError(f"{path}: its header declares {expected} bytes, expected at most {MAX_BYTES}")
+    content = _read_at_most(file, expected + 1)  # one more than declared is enough to see that there are more
     if len(content) != expected:
-        raise ValueError(f"{path}: is {len(content)} bytes long, its header says {expected}")
-    return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape)
+        got = f"more than {expected}" if len(content) > expected else str(len(content))
+        raise ValueError(f"{path}: got {got} bytes after the header, expected the {expected} that it declares")
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _read_at_most(file: gzip.GzipFile | BinaryIO, limit: int) -> bytes:
+    """Memory for what is there, not for what a header declares."""
+    content = bytearray()
+    while len(content) < limit and (chunk := file.read(min(CHUNK_BYTES, limit - len(content)))):
+        content += chunk
+    return bytes(content)

@@ -33,14 +33,14 @@ class IdxFile:
     sha256: str
 
 
-def read_idx(path: Path) -> IdxFile:
-    """Read an IDX file of unsigned bytes: images (count, height, width[, 3]) or labels (count,).
+def read_idx(path: Path, max_bytes: int = MAX_ELEMENT_BYTES) -> IdxFile:
+    """Read an IDX file of unsigned bytes, at most `max_bytes`: images (count, height, width[, 3]) or labels (count,).
 
     Raise DataError, naming the file, for anything that is not exactly such a file.
     """
     try:
         with _open(path) as stream:
-            return _read(stream, path)
+            return _read(stream, path, max_bytes)
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise DataError(f"{path}: cannot be read: {reason}; expected a whole IDX file, plain or gzip") from error
@@ -53,11 +53,11 @@ def _open(path: Path) -> gzip.GzipFile | BinaryIO:
     return gzip.open(path) if is_gzip else path.open("rb")
 
 
-def _read(stream: gzip.GzipFile | BinaryIO, path: Path) -> IdxFile:
+def _read(stream: gzip.GzipFile | BinaryIO, path: Path, max_bytes: int) -> IdxFile:
     header, shape = _read_header(stream, path)
     expected = math.prod(shape)
-    if expected > MAX_ELEMENT_BYTES:
-        raise DataError(f"{path}: header declares {expected} bytes {shape}; expected at most {MAX_ELEMENT_BYTES}")
+    if expected > max_bytes:
+        raise DataError(f"{path}: header declares {expected} bytes {shape}; expected at most {max_bytes}")
     elements = stream.read(expected + 1)  # one more than declared is enough to see that a gzip inflates too far
     if len(elements) != expected:
         found = f"more than {expected}" if len(elements) > expected else f"only {len(elements)}"

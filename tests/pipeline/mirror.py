@@ -1,5 +1,6 @@
 """A real HTTP server of the embedded files on 127.0.0.1, whose first answers can be faulty."""
 
+import gzip
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -92,6 +93,22 @@ def _drip(handler: Handler, content: bytes) -> None:
             return
 
 
+def _drip_header(handler: Handler, _content: bytes) -> None:
+    handler.send_response(200)
+    handler.flush_headers()
+    while not handler.server.closing.wait(0.02):
+        handler.wfile.write(b"x")
+
+
+def _bomb(handler: Handler, _content: bytes) -> None:
+    header = (0x803).to_bytes(4) + b"".join(size.to_bytes(4) for size in (2**20, 28, 28))
+    _whole(handler, gzip.compress(header + bytes(2**20)))
+
+
+def _overflow(handler: Handler, content: bytes) -> None:
+    _whole(handler, gzip.compress(gzip.decompress(content) + bytes(2**26)))
+
+
 def _endless(handler: Handler, _content: bytes) -> None:
     handler.start(2**40)
     while not handler.server.closing.is_set():
@@ -107,6 +124,9 @@ ANSWERS: Mapping[str, Answer] = {
     "another file": _another,
     "silent": _silent,
     "drip": _drip,
+    "drip header": _drip_header,
+    "bomb": _bomb,
+    "overflow": _overflow,
     "endless": _endless,
 }
 

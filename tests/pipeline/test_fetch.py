@@ -2,8 +2,8 @@
 
 import itertools
 import shutil
+import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tests.pipeline.mirror import run_mirror
 LACKING = "t10k-images-idx3-ubyte"
 HASTY = Patience(rounds=2, backoff_s=0.01, silence_s=0.3, attempt_s=1.0)
 
-Download = Callable[..., Dataset]
+Download = partial[Dataset]
 
 
 @pytest.fixture
@@ -78,8 +78,14 @@ def test_a_damaged_file_in_the_cache_is_replaced(download: Download, cache: Path
 
 
 @pytest.mark.parametrize(
-    "fault", ["busy", "cut", "short", "corrupt", "another file", "silent", "drip", "endless"], ids="a mirror: {}".format
+    "fault",
+    [
+        *("busy", "cut", "short", "corrupt", "another file", "silent", "drip", "drip header"),
+        *("bomb", "overflow", "endless"),
+    ],
+    ids="a mirror: {}".format,
 )
+@pytest.mark.timeout(30)  # HASTY ends it within 2 s; without a limit a mirror that drips takes hours
 def test_a_faulty_answer_is_tried_again(download: Download, fault: str) -> None:
     """After one faulty answer of any kind the next one is taken."""
     said: list[str] = []
@@ -89,6 +95,28 @@ def test_a_faulty_answer_is_tried_again(download: Download, fault: str) -> None:
     assert len(mirror.requested) == 2
     assert said[0].startswith(f"{mirror.url}{LACKING}.gz: ")
     assert said[0].endswith("(round 1 of 2)")
+
+
+@pytest.mark.parametrize("fault", ["drip", "drip header"])
+@pytest.mark.timeout(30)
+def test_a_mirror_that_drips_for_ever_gives_way(download: Download, fault: str) -> None:
+    """The next mirror is taken, else the embedded copy, and no download goes on meanwhile."""
+    with run_mirror(itertools.repeat(fault)) as bad, run_mirror() as good:
+        assert download(mirrors=[bad.url, good.url]).source == f"download from {good.url}"
+    with run_mirror(itertools.repeat(fault)) as bad:
+        (download.keywords["cache"] / f"{LACKING}.gz").unlink()
+        said: list[str] = []
+        assert download(mirrors=[bad.url], report=said.append).source == "embedded copy, as the download failed"
+    assert "not complete after 1 s (round 1 of 2)" in said[0]
+
+
+@pytest.mark.timeout(30)
+def test_a_download_that_was_given_up_ends(download: Download) -> None:
+    """Its thread closes the connection at the next byte."""
+    with run_mirror(["drip"]) as mirror:
+        download(mirrors=[mirror.url])
+        while any(thread.name.startswith("download ") for thread in threading.enumerate()):
+            time.sleep(0.01)
 
 
 def test_the_next_mirror_is_asked_at_once(download: Download) -> None:

@@ -3,8 +3,11 @@
 import logging
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -43,7 +46,7 @@ def test_a_receiver_that_is_down_is_a_line_in_the_log(caplog: pytest.LogCaptureF
     with receiving(failures=3) as receiver, caplog.at_level(logging.WARNING):
         assert not notify(receiver.url, NOTICE, QUICK)
     assert not notify(receiver.url, NOTICE, QUICK)  # nobody listens there any more
-    assert "HTTPError: HTTP Error 503" in caplog.text
+    assert "HTTP status 503" in caplog.text
     assert "Connection refused" in caplog.text
     assert "secret" not in caplog.text
 
@@ -62,7 +65,75 @@ def test_a_receiver_that_never_answers_is_given_up() -> None:
 def test_what_is_no_address_is_a_line_in_the_log(url: str, caplog: pytest.LogCaptureFixture) -> None:
     """No file is read, and nothing is raised."""
     assert not notify(url, NOTICE, QUICK)
-    assert "nobody was told" in caplog.text
+    assert "was not notified" in caplog.text
+
+
+SECRET = "s3cret"  # noqa: S105 - of the tests
+ANSWERS = {
+    "repeats the path in its status": b"HTTP/1.1 404 no /hooks/s3cret?key=s3cret here\r\nContent-Length: 0\r\n\r\n",
+    "redirects": b"HTTP/1.1 302 Found\r\nLocation: /hooks/s3cret/\r\nContent-Length: 0\r\n\r\n",
+    "speaks no HTTP": b"POST /hooks/s3cret?key=s3cret\r\n\r\n",
+    "hangs up": b"",
+    "never answers": None,
+}
+
+
+@contextmanager
+def answering(answer: bytes | None) -> Iterator[int]:
+    """A server that sends every caller these bytes, or nothing; gives its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ExitStack() as callers:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    caller = callers.enter_context(listener.accept()[0])
+                    if answer is not None:
+                        caller.recv(65536)
+                        caller.sendall(answer)
+                        caller.shutdown(socket.SHUT_WR)
+
+        thread = Thread(target=serve)
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=[f"a receiver that {name}" for name in ANSWERS])
+def test_the_log_names_the_host_of_a_webhook_alone(answer: bytes | None, caplog: pytest.LogCaptureFixture) -> None:
+    """User, path and query are secrets, which a receiver's answer may repeat."""
+    with answering(answer) as port:
+        assert not notify(f"http://{SECRET}:{SECRET}@127.0.0.1:{port}/hooks/{SECRET}?key={SECRET}", NOTICE, QUICK)
+    assert f"http://127.0.0.1:{port} was not notified" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1/s3cret",
+        "http://127.0.0.1:1/s3cret with a space",
+        "http://127.0.0.1:1/s3cr\u00e9t?s3cret",
+        "http://127.0.0.1:s3cret/",
+        "https://[s3cret",
+        "http:/s3cret",
+        "s3cret",
+        "s3cret://s3cret/s3cret",
+        "http://127.0.0.1:1/\ns3cret",
+    ],
+)
+def test_no_secret_of_an_unusable_address_is_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither of one that refuses nor of what is not a URL."""
+    assert not notify(url, NOTICE, QUICK)
+    assert "was not notified" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_a_request_does_not_show_its_webhook() -> None:
+    """Where a request is printed or logged."""
+    assert SECRET not in repr(Request(notify_url=f"http://127.0.0.1/{SECRET}"))
 
 
 def test_the_environment_names_a_receiver(monkeypatch: pytest.MonkeyPatch) -> None:

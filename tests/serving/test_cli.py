@@ -48,7 +48,10 @@ def test_json_lines_name_every_image(served: ServerProcess) -> None:
     [
         (b"hello", "expected an IDX file of images"),
         (b"\x1f\x8b broken", "is a broken gzip file"),
-        (b"\x00\x00\x08\x03" + b"\x00\x00\x00\x02" * 3, "is 16 bytes long, its header says 24"),
+        (
+            b"\x00\x00\x08\x03" + b"\x00\x00\x00\x02" * 3,
+            "got 0 bytes after the header, expected the 8",
+        ),
         (b"\x89PNG\r\n\x1a\n broken", "no PNG file that can be decoded"),
     ],
     ids=["text", "broken gzip", "cut IDX", "broken PNG"],
