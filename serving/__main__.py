@@ -12,6 +12,7 @@ if __name__ == "__main__":
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from serving import classify, serve
+from serving.exit import exit_now
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,12 +26,14 @@ def main(arguments: list[str] | None = None) -> int:
     classify.add_command(commands)
     options = parser.parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    return code
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(main())
+    exit_now(main())

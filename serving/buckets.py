@@ -46,10 +46,10 @@ class Buckets:
         for _ in range(lanes):
             self._free.put({})
 
-    def run(self, images: Images) -> Outputs:
+    def run(self, images: Images, options: onnxruntime.RunOptions | None = None) -> Outputs:
         """Every output of the model, float32 (image, …), for uint8 (image, *image_shape)."""
         with self._lane() as lane:
-            return self._bucket(lane, len(images)).run(images)
+            return self._bucket(lane, len(images)).run(images, options)
 
     def set_up(self, image_count: int) -> None:
         """Run a batch of so many images in all lanes at once, so that no caller pays for a first time.
@@ -94,11 +94,11 @@ class _Bucket:
         for name, output in self._outputs.items():
             self._binding.bind_ortvalue_output(name, output)
 
-    def run(self, images: Images) -> Outputs:
+    def run(self, images: Images, options: onnxruntime.RunOptions | None = None) -> Outputs:
         """Every output for the images; what lies behind them in the bucket is computed too, and dropped."""
         self._here.array[: len(images)] = images
         self._there.update_inplace(self._here.array)
-        self._runtime.run_with_iobinding(self._binding)
+        self._runtime.run_with_iobinding(self._binding, options)
         return {name: np.array(output.numpy()[: len(images)]) for name, output in self._outputs.items()}
 
 

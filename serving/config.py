@@ -66,7 +66,13 @@ class Settings(ListenerSettings):
     max_photo_pixels: int = Field(
         2**25, ge=1, le=2**28, description="pixels of one photo at most, looked at before it is decoded"
     )
-    poll_ms: int = Field(250, ge=10, le=60_000, description="milliseconds between two looks at CURRENT")
+    poll_ms: int = Field(250, ge=10, le=60_000, description="milliseconds between two polls of CURRENT")
+    load_timeout_s: float = Field(
+        120.0,
+        ge=0.1,
+        le=3600,
+        description="timeout in seconds for loading and verifying a version",
+    )
     otlp_endpoint: str | None = Field(
         None,
         pattern=r"^https?://[^/\s]+/?$",

@@ -14,6 +14,8 @@ Exception
 │   ├── UnsupportedError        the server has no such method
 │   └── InternalError           anything else; says nothing but a request id
 ├── VersionRefusedError         a version directory that must not be served
+│   ├── VersionNotReadyError    one that cannot be loaded now, and perhaps a moment later
+│   ├── VersionHungError        one that exceeded the time limit for loading
 │   └── HistoryError            HISTORY.jsonl does not tell what a version's bytes are
 ├── ProviderError               the execution provider asked for cannot run here
 ├── WorkerError                 a server process of several cannot start, or had to be killed
@@ -101,6 +103,14 @@ class InternalError(ServingError):
 
 class VersionRefusedError(Exception):
     """A version directory, or CURRENT, that must not be served; the message says why."""
+
+
+class VersionNotReadyError(VersionRefusedError):
+    """It cannot be loaded now, for a reason that may pass: a missing file, an error of the disk, memory."""
+
+
+class VersionHungError(VersionRefusedError):
+    """It took longer to load than the time limit allows."""
 
 
 class HistoryError(VersionRefusedError):

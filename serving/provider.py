@@ -9,7 +9,7 @@ from typing import Literal
 
 import onnxruntime
 
-from serving.errors import ProviderError, VersionRefusedError
+from serving.errors import ProviderError, VersionNotReadyError, VersionRefusedError
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,8 @@ def create_session(
             enable_fallback=0,  # else a failing run moves to the CPU, and the answer names the wrong provider
         )
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise VersionRefusedError(f"{name}: onnxruntime cannot load it: {first_line(error)}") from error
+        kind = VersionNotReadyError if is_out_of_memory(error) else VersionRefusedError
+        raise kind(f"{name}: onnxruntime cannot load it: {first_line(error)}") from error
     if session.get_providers()[0] != provider:
         raise VersionRefusedError(f"{name}: onnxruntime did not take {provider} for it")
     return session

@@ -16,7 +16,7 @@ from serving.call import Calls, Service, Transport
 from serving.config import Settings
 from serving.decoder import Decoder
 from serving.digits import DigitService
-from serving.errors import DeviceMemoryError, VersionRefusedError
+from serving.errors import DeviceMemoryError, VersionNotReadyError
 from serving.machine import usable_cores
 from serving.pixels import Images
 from serving.provider import CPU, CUDA, execution_provider
@@ -63,6 +63,7 @@ class Server:
             self._refused,
             gate,
             versions=settings.versions.split(","),
+            load_limit_s=settings.load_timeout_s,
         )
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
         batcher = Batcher[Session, Predictions](
@@ -88,6 +89,7 @@ class Server:
             max_message_bytes=settings.max_message_bytes,
         )
         self._metrics.watch_queue(lambda: batcher.queued_images)
+        self._metrics.watch_refusals(lambda: self._repository.refusals)
         self._tracing = _tracing(settings.otlp_endpoint)
         self._calls = Calls(self._metrics.call_answered, self._tracing.trace if self._tracing else None)
         spinner = Spinner(_spin_s(settings), lambda: batcher.is_running)
@@ -136,7 +138,6 @@ class Server:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._decoder.close()
         self._aside.close()
-        self._repository.close()
         self._metrics.close()
         log.info("stopped")
 
@@ -154,10 +155,11 @@ class Server:
             gpu_memory_mib=settings.gpu_memory_mib,
         )
         try:
-            session.check_known_answers(version.known_answers)
-            session.warm_up(self._max_batch_images)
+            with session.limit(settings.load_timeout_s):
+                session.check_known_answers(version.known_answers)
+                session.warm_up(self._max_batch_images)
         except DeviceMemoryError as error:
-            raise VersionRefusedError(f"model.onnx: {error}") from error
+            raise VersionNotReadyError(f"model.onnx: {error}") from error
         return session
 
     def _swapped(self, loaded: Loaded) -> None:

@@ -2,12 +2,15 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Timer
 from typing import NamedTuple
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from protos.artifact.layout import FEATURES, MODEL
@@ -15,7 +18,7 @@ from protos.artifact.v1.manifest_pb2 import Manifest
 from protos.digits.v1.digits_pb2 import ClassifyResponse
 from serving.batching.pace import Pace
 from serving.buckets import Buckets
-from serving.errors import DeviceMemoryError, VersionRefusedError
+from serving.errors import DeviceMemoryError, VersionHungError, VersionRefusedError
 from serving.feature_maps import Features
 from serving.pixels import Images
 from serving.provider import CUDA, create_session, is_out_of_memory
@@ -83,14 +86,15 @@ class Session:
         """What every answer says besides, as it stands in a message."""
         self.pace = Pace()
         """How long runs take; knows nothing before `warm_up`."""
+        self._options: onnxruntime.RunOptions | None = None
         self._check_signature()
 
     def run(self, images: Images) -> Answers:
         """Classify images, uint8 (image, *image_shape); raises DeviceMemoryError where there is no room for so many."""
         try:
             if self._buckets is not None:
-                return Answers(**self._buckets.run(images))
-            return Answers(*self._runtime.run(OUTPUTS, {"images": images}))
+                return Answers(**self._buckets.run(images, self._options))
+            return Answers(*self._runtime.run(OUTPUTS, {"images": images}, self._options))
         except Exception as error:  # onnxruntime's exceptions share no base class of their own
             if not is_out_of_memory(error):
                 raise
@@ -99,6 +103,23 @@ class Session:
                 "or try again",
                 retry_after_s=NO_MEMORY_RETRY_S,
             ) from error
+
+    @contextmanager
+    def limit(self, limit_s: float) -> Iterator[None]:
+        """Within this block, which is one thread's, runs end after `limit_s`; raises VersionHungError if any had to."""
+        options = self._options = onnxruntime.RunOptions()
+        timer = Timer(limit_s, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Exception as error:
+            if not options.terminate:
+                raise
+            raise VersionHungError(f"it did not load within {limit_s:g} s") from error
+        finally:
+            timer.cancel()
+            self._options = None
 
     def check_known_answers(self, known: KnownAnswers) -> None:
         """Prove that this session still answers as PyTorch did; raises VersionRefusedError when not."""

@@ -1,6 +1,6 @@
 """What Prometheus is told: calls, batches, the queue, versions, the process. docs/metrics.md lists it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from wsgiref.simple_server import WSGIServer
 
@@ -46,8 +46,8 @@ class Metrics:
         self._batches = CounterFamily(
             "serving_batches", "Runs of the model, by why they began", ["dispatch"], self.registry
         )
-        self._swaps = Counter("serving_swaps", "Versions that began to answer", registry=self.registry)
-        self._refusals = Counter("serving_versions_refused", "Versions that were refused", registry=self.registry)
+        self._swaps = Counter("serving_swaps", "Model versions activated", registry=self.registry)
+        self._refusals = Counter("serving_versions_refused", "Model versions not loaded", registry=self.registry)
         self._version = Gauge("serving_model_version", "The version that answers; 0 for none", registry=self.registry)
         self._provider = Info("serving_provider", "The execution provider that runs the model", registry=self.registry)
 
@@ -68,6 +68,14 @@ class Metrics:
         """Ask for the length of the queue whenever it is wanted."""
         gauge = Gauge("serving_queued_images", "Images that wait for a run", registry=self.registry)
         gauge.set_function(queued_images)
+
+    def watch_refusals(self, refusals: Callable[[], Sequence[Refusal]]) -> None:
+        """Ask which versions should be served and are not, whenever it is wanted."""
+        gauge = Gauge(
+            "serving_versions_failing", "Model versions that cannot be loaded now", ["state"], registry=self.registry
+        )
+        gauge.labels("retrying").set_function(lambda: sum(refusal.is_retrying for refusal in refusals()))
+        gauge.labels("rejected").set_function(lambda: sum(not refusal.is_retrying for refusal in refusals()))
 
     def call_answered(self, method: str, status: Status, duration_s: float) -> None:
         """Count a call, and how it ended."""

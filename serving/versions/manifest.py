@@ -5,24 +5,41 @@ manifest names the hash of every file beside it.
 """
 
 import hashlib
+import math
+import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from protos.artifact.layout import CURRENT, FEATURES, HISTORY, KNOWN_ANSWERS, MANIFEST, MODEL, SCHEMA
-from protos.artifact.v1.manifest_pb2 import Current, HistoryEntry, Manifest, Tensor
-from serving.errors import HistoryError, VersionRefusedError
+from protos.artifact.layout import (
+    CURRENT,
+    FEATURES,
+    HISTORY,
+    HISTORY_MAX_BYTES,
+    KNOWN_ANSWERS,
+    MANIFEST,
+    MANIFEST_MAX_BYTES,
+    MODEL,
+    SCHEMA,
+    UnusableFileError,
+    read_file,
+)
+from protos.artifact.v1.manifest_pb2 import Current, File, HistoryEntry, Manifest, Tensor
+from serving.errors import HistoryError, VersionNotReadyError, VersionRefusedError
 from serving.pixels import Images, ImageShape
 
 COLOURS = 3
 """The bytes of a pixel where a model takes red, green and blue."""
+
+KNOWN_ANSWERS_MAX_BYTES = 256 << 20
+"""When inflated: they are compared in memory."""
 
 M = TypeVar("M", bound=Message)
 
@@ -60,7 +77,7 @@ def parse_current(content: bytes) -> Current:
     """CURRENT from its bytes; raises VersionRefusedError when they say nothing usable."""
     current = _parse(content, Current(), CURRENT)
     if current.version < 1 or current.generation < 1 or len(current.sha256) != 64:
-        raise VersionRefusedError(f"{CURRENT}: expected a version, a generation and a sha256, came {content[:200]!r}")
+        raise VersionRefusedError(f"{CURRENT}: expected a version, a generation and a sha256, got {content[:200]!r}")
     return current
 
 
@@ -71,7 +88,7 @@ def find_published(model_directory: Path, version: int) -> Current:
     when the file cannot be read, or when its line is older than hashes in it.
     """
     try:
-        content = _read(model_directory / HISTORY)
+        content = read(model_directory / HISTORY, HISTORY_MAX_BYTES)
         whole_lines = content.rpartition(b"\n")[0]  # a last one without its end is being written
         entries = [_parse(line, HistoryEntry(), HISTORY) for line in whole_lines.splitlines()]
     except VersionRefusedError as error:
@@ -87,7 +104,7 @@ def find_published(model_directory: Path, version: int) -> Current:
 def read_version(model_directory: Path, current: Current) -> Version:
     """The version that `current` names; raises VersionRefusedError when any byte is not what was published."""
     directory = model_directory / str(current.version)
-    manifest_bytes = _read(directory / MANIFEST)
+    manifest_bytes = read(directory / MANIFEST, MANIFEST_MAX_BYTES)
     _check_hash(directory / MANIFEST, manifest_bytes, current.sha256)
     manifest = _parse(manifest_bytes, Manifest(), MANIFEST)
     _check_manifest(manifest, current.version)
@@ -96,18 +113,32 @@ def read_version(model_directory: Path, current: Current) -> Version:
     for name in (MODEL, KNOWN_ANSWERS, *({FEATURES} & files.keys())):
         if name not in files:
             raise VersionRefusedError(f"{directory / MANIFEST}: lists no {name}")
-        content[name] = _read(directory / name)
-        _check_hash(directory / name, content[name], files[name].sha256)
-    known_answers = _parse_known_answers(content[KNOWN_ANSWERS])
-    _check_known_answers(known_answers, manifest)
+        content[name] = _read_listed(directory / name, files[name])
+    known_answers = _parse_known_answers(content[KNOWN_ANSWERS], manifest)
     return Version(manifest, content[MODEL], known_answers, content.get(FEATURES))
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a file of the repository.
+
+    Raises VersionNotReadyError where the system cannot read it, VersionRefusedError where it is not a regular file or
+    has more than `max_bytes`.
+    """
     try:
-        return path.read_bytes()
+        return read_file(path, max_bytes)
     except OSError as error:
-        raise VersionRefusedError(f"{path}: cannot be read: {error.strerror}") from error
+        raise VersionNotReadyError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnusableFileError as error:
+        raise VersionRefusedError(str(error)) from error
+
+
+def _read_listed(path: Path, file: File) -> bytes:
+    """A file that a manifest lists, with the size and the hash that stand there."""
+    content = read(path, file.size_bytes)
+    if len(content) < file.size_bytes:
+        raise VersionNotReadyError(f"{path}: is {len(content)} bytes long, expected {file.size_bytes}")
+    _check_hash(path, content, file.sha256)
+    return content
 
 
 def _check_hash(path: Path, content: bytes, expected: str) -> None:
@@ -146,18 +177,40 @@ def _describe(tensor: Tensor) -> str:
     return f"{tensor.name}: {tensor.dtype}{list(tensor.shape)}"
 
 
-def _parse_known_answers(content: bytes) -> KnownAnswers:
+def _parse_known_answers(content: bytes, manifest: Manifest) -> KnownAnswers:
     try:
+        with ZipFile(BytesIO(content)) as members:
+            _check_known_answers(members, manifest)
         with np.load(BytesIO(content), allow_pickle=False) as arrays:
             return KnownAnswers(arrays["images"], arrays["logits"], arrays["probabilities"])
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error, NotImplementedError) as error:
         raise VersionRefusedError(f"{KNOWN_ANSWERS}: expected images, logits and probabilities: {error}") from error
 
 
-def _check_known_answers(known: KnownAnswers, manifest: Manifest) -> None:
-    count = manifest.known_answers.image_count
-    classes = len(manifest.labels)
-    came = (known.images.shape, known.logits.shape, known.probabilities.shape)
-    expected = ((count, *_image_shape(manifest)), (count, classes), (count, classes))
-    if count < 1 or came != expected or known.images.dtype != np.uint8:
-        raise VersionRefusedError(f"{KNOWN_ANSWERS}: shapes are {came}, expected {expected} with at least one image")
+def _check_known_answers(members: ZipFile, manifest: Manifest) -> None:
+    """Refuse other arrays than the manifest says, before they are inflated: a few bytes can stand for gigabytes."""
+    count, classes = manifest.known_answers.image_count, len(manifest.labels)
+    expected = {
+        "images": ("uint8", (count, *_image_shape(manifest))),
+        "logits": ("float32", (count, classes)),
+        "probabilities": ("float32", (count, classes)),
+    }
+    if count < 1:
+        raise VersionRefusedError(f"{KNOWN_ANSWERS}: the manifest says {count} images, expected at least one")
+    size_bytes = sum(math.prod(shape) * np.dtype(dtype).itemsize for dtype, shape in expected.values())
+    if size_bytes > KNOWN_ANSWERS_MAX_BYTES:
+        raise VersionRefusedError(
+            f"{KNOWN_ANSWERS}: holds {size_bytes} bytes when inflated, expected at most {KNOWN_ANSWERS_MAX_BYTES}"
+        )
+    for name, wanted in expected.items():
+        if (got := _array_header(members, name)) != wanted:
+            raise VersionRefusedError(f"{KNOWN_ANSWERS}: {name}: got {got}, expected {wanted}")
+
+
+def _array_header(members: ZipFile, name: str) -> tuple[str, tuple[int, ...]]:
+    """The dtype and the shape of an array, from its first bytes."""
+    with members.open(f"{name}.npy") as member:
+        is_short = np.lib.format.read_magic(member) == (1, 0)
+        read_header = np.lib.format.read_array_header_1_0 if is_short else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(member)
+    return str(dtype), shape

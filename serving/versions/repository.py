@@ -1,7 +1,7 @@
-"""Follows a model repository: watch, check, load, warm, swap, retire.
+"""Follows a model repository: poll, check, load, warm up, swap, retire.
 
-The repository is only ever read. Whatever is wrong with what CURRENT names, the version that answers goes on answering,
-and the fault is not tried again until CURRENT changes. The same holds for further versions, which answer calls that
+The repository is only ever read. If the version in CURRENT cannot be loaded, the previous one keeps serving; the load
+is retried when one of its files changes, and with backoff. The same holds for further versions, which serve calls that
 name them.
 """
 
@@ -9,18 +9,27 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from protos.artifact.layout import CURRENT
 from protos.artifact.v1.manifest_pb2 import Current
-from serving.errors import HistoryError, NoModelError, UnknownVersionError, VersionRefusedError
+from serving.errors import (
+    HistoryError,
+    NoModelError,
+    UnknownVersionError,
+    VersionHungError,
+    VersionNotReadyError,
+    VersionRefusedError,
+)
 from serving.session import Session
+from serving.versions.limited import LimitedThreads
 from serving.versions.loaded import Loaded, LoadedVersions
 from serving.versions.manifest import Version, find_published, parse_current, read_version
+from serving.versions.poll import LIMIT_S, Poll, poll_current, poll_versions
+from serving.versions.retry import RetryPolicy
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +37,10 @@ NO_MODEL_RETRY_S = 1.0
 WORDS = ("current", "previous")
 """What a version may be called beside its number."""
 
+LOAD_LIMIT_S = 120.0
+
 GATE_LOOK_S = 0.1
 """While a version waits at the gate: how often CURRENT is looked at, since it may name another one by then."""
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class Refusal:
     reason: str
     sha256: str = ""
     """Of the manifest of what CURRENT names; empty where CURRENT itself could not be read, and for further versions."""
+    is_retrying: bool = False
+    """Whether the reason may pass by itself; else the version is rejected until its files change."""
 
 
 class SwapGate(Protocol):
@@ -62,7 +73,7 @@ class Repository:
 
     `load` makes a session of a version and proves it; it runs in a thread. `on_swap` and `on_refusal` are told of
     what became of CURRENT; `on_refusal` of further versions too. With a `gate`, a version waits there before it answers
-    calls that name none.
+    calls that name none. A load that exceeds `load_limit_s` is abandoned.
     """
 
     def __init__(
@@ -74,6 +85,8 @@ class Repository:
         gate: SwapGate | None = None,
         *,
         versions: Sequence[str] = (),
+        load_limit_s: float = LOAD_LIMIT_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = directory
         self._load = load
@@ -81,12 +94,15 @@ class Repository:
         self._on_refusal = on_refusal
         self._gate = gate
         self._names = versions
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="load")  # of its own: nothing else may delay a swap
-        self._seen: object = None
+        self._threads = LimitedThreads()
+        self._load_limit_s = load_limit_s
+        self._clock = clock
+        self._seen: Poll | None = Poll(None)
         self._has_looked = False
         self._loaded: Loaded | None = None
         self._versions = LoadedVersions()
         self._refused: dict[int, Refusal] = {}
+        self._retries: dict[int, RetryPolicy] = {}
         self.refusal: Refusal | None = None
 
     @property
@@ -134,70 +150,77 @@ class Repository:
         except VersionRefusedError as error:
             log.warning("cannot load version %d, with which others answer: %s", current.version, error)
 
+    @property
+    def refusals(self) -> list[Refusal]:
+        """Everything that this server should serve and does not."""
+        return [*([self.refusal] if self.refusal else []), *self._refused.values()]
+
     async def watch(self, poll_s: float) -> None:
-        """Refresh for ever, every `poll_s` seconds."""
+        """Refresh forever, every `poll_s` seconds."""
         while True:
             await asyncio.sleep(poll_s)
             try:
                 await self.refresh()
-            except Exception:  # a watcher that dies would leave the server on an old version for ever
-                log.exception("looking at %s failed", self._directory)
+            except Exception:  # a watcher that ends would leave the server on an old version until restart
+                log.exception("polling %s failed", self._directory)
 
     async def refresh(self) -> None:
-        """Look at CURRENT once; when it changed, load what it names and swap, or say why not."""
-        content = await self._in_thread(self._read_current)
-        if content is None and self._loaded is None and not self._has_looked:
+        """Poll CURRENT once; if it has changed, or a failed load is due again, load what it names and swap."""
+        poll = await self._poll()
+        if not (self._has_looked or self._loaded or poll.content or poll.fault):
             log.warning("waiting for a first version: %s is not there", self._directory / CURRENT)
         self._has_looked = True
-        if content == self._seen:
-            return
-        self._seen = content
-        if content is None:
-            self._forget_current()
-        else:
-            await self._follow(content)
+        if poll != self._seen:
+            self._seen = poll
+            self._retries.clear()
+            if poll.content is None:
+                fault = poll.fault or f"{self._directory / CURRENT}: is missing"
+                self._reject(Refusal(0, 0, fault, is_retrying=poll.may_pass))
+            else:
+                await self._follow(poll.content)
+        elif poll.content is not None and await self._is_due():
+            await self._follow(poll.content)
 
-    def close(self) -> None:
-        """End the thread."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    async def _poll(self) -> Poll:
+        return await poll_current(self._threads, self._directory)
 
-    async def _in_thread(self, work: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    def _read_current(self) -> bytes | None:
-        try:
-            return (self._directory / CURRENT).read_bytes()
-        except OSError:
-            return None
-
-    def _forget_current(self) -> None:
-        self.refusal = Refusal(0, 0, f"{self._directory / CURRENT} cannot be read any more")
-        self._tell(self.refusal)
+    async def _is_due(self) -> bool:
+        """Whether a version that could not be loaded is to be tried again."""
+        states = await poll_versions(self._threads, self._directory, list(self._retries))
+        return any(state and self._retries[version].is_due(state) for version, state in states.items())
 
     async def _follow(self, content: bytes) -> None:
         current = Current()
         try:
             current = parse_current(content)
-            is_new = self._loaded is None or current.sha256 != self._loaded.current.sha256
-            loaded = await self._ready(current) if is_new else None
-            if self._gate and not await self._passes(self._gate, current, content):
-                self._seen = object()  # equal to nothing: whatever stands there is followed anew
-                return
-            if loaded:
-                self._swap(loaded)
-            self.refusal = None
+            if self.refusal or self._loaded is None or current != self._loaded.current:
+                if not await self._switch(current, content):
+                    self._seen = None  # equal to no poll: whatever stands there is followed anew
+                    return
+                self.refusal = None
         except VersionRefusedError as error:
-            self.refusal = Refusal(current.version, current.generation, str(error), current.sha256)
-            self._tell(self.refusal)
+            self._reject(_refusal(current, error, current.sha256))
         else:
             await self._follow_others(current, content)
+
+    async def _switch(self, current: Current, content: bytes) -> bool:
+        """Load what CURRENT names and swap; False where CURRENT changes before that may serve."""
+        is_new = self._loaded is None or current.sha256 != self._loaded.current.sha256
+        loaded = await self._ready(current) if is_new else None
+        if self._gate and not await self._passes(self._gate, current, content):
+            return False
+        if loaded:
+            self._swap(loaded)
+        elif self.refusal:
+            log.info("%s is valid again; still serving version %d", CURRENT, current.version)
+        return True
 
     async def _passes(self, gate: SwapGate, current: Current, content: bytes) -> bool:
         """Wait at the gate; False when CURRENT changes meanwhile, which some may have seen and others not."""
         waits = asyncio.ensure_future(gate.wait(current))
         try:
             while not (await asyncio.wait({waits}, timeout=GATE_LOOK_S))[0]:
-                if await self._in_thread(self._read_current) != content:
+                if (await self._poll()).content != content:
                     return False
             return True
         finally:
@@ -208,48 +231,83 @@ class Repository:
         numbers = {"current": current.version, "previous": current.previous}
         wanted = {numbers[name] if name in numbers else int(name) for name in self._names} - {0, current.version}
         self._versions.keep({current.version, *wanted})
-        self._refused = {}
+        self._refused = {version: refusal for version, refusal in self._refused.items() if version in wanted}
         for version in sorted(wanted):
-            if await self._in_thread(self._read_current) != content:
-                self._seen = object()  # as above: a new CURRENT does not wait for these
+            if (await self._poll()).content != content:
+                self._seen = None  # as above: a new CURRENT does not wait for these
                 return
             try:
-                published = await self._in_thread(partial(find_published, self._directory, version))
-                self._versions.hold(await self._ready(published))
+                self._versions.hold(await self._ready(version))
+                self._refused.pop(version, None)
             except VersionRefusedError as error:
                 if isinstance(error, HistoryError) and self._versions.get(version):
                     log.warning("version %d stays: %s", version, error)
                     continue
                 self._versions.let_go(version)
-                self._refused[version] = Refusal(version, current.generation, str(error))
-                self._tell(self._refused[version])
+                self._reject(_refusal(Current(version=version, generation=current.generation), error), is_further=True)
 
-    async def _ready(self, current: Current) -> Loaded:
-        """The version that `current` names, proved: what is loaded already, else loaded now.
+    async def _ready(self, wanted: Current | int) -> Loaded:
+        """A version that CURRENT names, or a number that HISTORY names, verified: loaded already, or loaded now.
 
-        Raises VersionRefusedError.
+        Raises VersionRefusedError, and then knows when to try again.
         """
-        held = self._versions.get(current.version)
-        if held is not None and held.current.sha256 == current.sha256:
-            return replace(held, current=current)
+        version = wanted if isinstance(wanted, int) else wanted.version
+        # Before anything is read: whatever changes from here on is a reason for another try.
+        state = (await poll_versions(self._threads, self._directory, [version]))[version]
         try:
-            session = await self._in_thread(lambda: self._load(read_version(self._directory, current)))
+            loaded = await self._find_or_load(wanted)
+        except VersionRefusedError as error:
+            has_hung, may_pass = (isinstance(error, kind) for kind in (VersionHungError, VersionNotReadyError))
+            retry = self._retries.setdefault(version, RetryPolicy(self._clock))
+            retry.failed(state, may_pass=may_pass, has_hung=has_hung)
+            raise
+        self._retries.pop(version, None)
+        return loaded
+
+    async def _find_or_load(self, wanted: Current | int) -> Loaded:
+        try:
+            if isinstance(wanted, int):
+                wanted = await self._threads.run(partial(find_published, self._directory, wanted), LIMIT_S)
+            held = self._versions.get(wanted.version)
+            if held is not None and held.current.sha256 == wanted.sha256:
+                return replace(held, current=wanted)
+            session = await self._threads.run(partial(self._read_and_load, wanted), self._load_limit_s)
         except VersionRefusedError:
             raise
+        except TimeoutError as error:
+            raise VersionHungError(f"it did not load within {self._load_limit_s:g} s") from error
         except Exception as error:
-            log.exception("loading version %d failed", current.version)
+            log.exception("loading from %s failed", self._directory)
             raise VersionRefusedError(f"loading failed: {type(error).__name__}") from error
-        return Loaded(session, current, time.time())
+        return Loaded(session, wanted, time.time())
+
+    def _read_and_load(self, current: Current) -> Session:
+        return self._load(read_version(self._directory, current))
 
     def _swap(self, loaded: Loaded) -> None:
         """Let `loaded` answer calls that name no version; the one before goes on by its number until it is let go."""
         self._loaded = loaded
         self._versions.hold(loaded)
         version, provider = loaded.current.version, loaded.session.provider
-        log.info("version %d answers now (generation %d, %s)", version, loaded.current.generation, provider)
+        log.info("serving version %d (generation %d, %s)", version, loaded.current.generation, provider)
         self._on_swap(loaded)
 
-    def _tell(self, refusal: Refusal) -> None:
-        goes_on = f"version {self._loaded.current.version} goes on" if self._loaded else "no version answers"
-        log.error("refused version %d: %s; %s", refusal.version, refusal.reason, goes_on)
+    def _reject(self, refusal: Refusal, *, is_further: bool = False) -> None:
+        """Keep why a version is not served; log and report it when its state changes, not at every try."""
+        before = self._refused.get(refusal.version) if is_further else self.refusal
+        if is_further:
+            self._refused[refusal.version] = refusal
+        else:
+            self.refusal = refusal
+        if before and replace(before, reason=refusal.reason) == refusal:
+            return
+        serving = f"still serving version {self._loaded.current.version}" if self._loaded else "no version is served"
+        if refusal.is_retrying:
+            log.warning("cannot load version %d yet: %s; retrying; %s", refusal.version, refusal.reason, serving)
+        else:
+            log.error("rejected version %d: %s; %s", refusal.version, refusal.reason, serving)
         self._on_refusal(refusal)
+
+
+def _refusal(current: Current, error: VersionRefusedError, sha256: str = "") -> Refusal:
+    return Refusal(current.version, current.generation, str(error), sha256, isinstance(error, VersionNotReadyError))

@@ -37,9 +37,9 @@ class State(StrEnum):
 class Gate:
     """Hears every worker's last word and decides who may swap.
 
-    Workers swap when each of them is ready for the same change, has refused it or serves it already. One that refused
-    what another one serves has a trouble of its own, since both saw the same bytes: it would go on with the old
-    version beside the new one, so it is replaced.
+    Workers swap when each of them is ready for the same change or serves it already. One that has rejected it is waited
+    for, since the files may still be arriving. If it does not follow the others, it has a fault of its own, and would
+    keep serving the old version beside the new one: it is replaced.
     """
 
     def __init__(
@@ -64,19 +64,14 @@ class Gate:
         if worker not in self._words:  # it drains, to be replaced
             return
         self._words[worker] = state, change
-        if state is State.READY:
+        if state is not State.SERVES:
             asyncio.get_running_loop().call_later(self._patience_s, self._lose_patience, change)
         self._decide()
 
     def _decide(self) -> None:
-        changes = {word[1] if word else None for word in self._words.values()}
+        changes = {word[1] if word and word[0] is not State.REFUSED else None for word in self._words.values()}
         if len(changes) == 1 and (change := changes.pop()):
             self._open(change)
-        served = {word[1] for word in self._words.values() if word and word[0] is State.SERVES}
-        for worker, word in list(self._words.items()):
-            if word and word[0] is State.REFUSED and word[1] in served:
-                del self._words[worker]
-                self._replace(worker)
 
     def _open(self, change: Change) -> None:
         for worker, word in self._words.items():
@@ -85,9 +80,13 @@ class Gate:
                 self._swap(worker, change)
 
     def _lose_patience(self, change: Change) -> None:
-        words = self._words.items()
-        if any(word == (State.READY, change) for _, word in words):
-            late = [worker for worker, word in words if not word or word[1] != change]
-            log.warning("swapping without worker %s, not ready in %g s", ", ".join(map(str, late)), self._patience_s)
+        words = self._words
+        if (State.READY, change) in words.values():
+            late = [str(worker) for worker, word in words.items() if not word or word[1] != change]
+            if late:
+                log.warning("swapping without worker %s, not ready in %g s", ", ".join(late), self._patience_s)
             self._open(change)
-            self._decide()
+        if (State.SERVES, change) in words.values():
+            for worker in [worker for worker, word in words.items() if word == (State.REFUSED, change)]:
+                del words[worker]
+                self._replace(worker)

@@ -17,6 +17,7 @@ import uvloop
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.config import Settings
 from serving.errors import ProviderError
+from serving.exit import exit_now
 from serving.server import MakeTransport, Server
 from serving.telemetry import logs
 from serving.versions.repository import Refusal
@@ -145,4 +146,4 @@ async def _answer_scrape(link: Link, server: Server, number: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    exit_now(main(int(sys.argv[1])))

@@ -134,12 +134,12 @@ def test_every_query_of_the_board_finds_something(prometheus: str, title: str) -
 
 
 def test_the_board_tells_the_truth(prometheus: str) -> None:
-    """Two replicas, version 2, codes as they were answered, a refused version."""
+    """Two replicas, version 2, codes as they were answered, a rejected version."""
     assert ask(prometheus, QUERIES["Replicas that serve A"])[0]["value"][1] == "2"
     assert {result["value"][1] for result in ask(prometheus, QUERIES["Model version A"])} == {"2"}
     codes = {result["metric"]["code"] for result in ask(prometheus, "sum by (code) (serving_calls_total) > 0")}
     assert codes >= {"OK", "INVALID_ARGUMENT"}
-    assert ask(prometheus, "ALERTS{alertname='VersionIsRefused', alertstate='firing'}")
+    assert ask(prometheus, "ALERTS{alertname='VersionIsRejected', alertstate='firing'}")
 
 
 def test_alerts_ask_for_figures_that_there_are(prometheus: str) -> None:

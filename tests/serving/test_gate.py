@@ -1,6 +1,7 @@
 """The gate: who may swap, and when. What came of it is told as "swap 0", "replace 1"."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -26,6 +27,12 @@ async def gate(told: list[str]) -> Gate:
     return gate
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for it."""
+    while not holds():
+        await asyncio.sleep(0.01)
+
+
 async def test_workers_swap_when_all_are_ready(gate: Gate, told: list[str]) -> None:
     """The first one waits for the last one."""
     gate.hear(1, State.READY, NEW)
@@ -41,15 +48,39 @@ async def test_a_version_that_all_refuse_replaces_nobody(gate: Gate, told: list[
     assert told == []
 
 
-@pytest.mark.parametrize("first", [0, 1], ids=["refused, then ready", "ready, then refused"])
-async def test_a_worker_that_alone_refuses_is_replaced(gate: Gate, told: list[str], first: int) -> None:
-    """The others do not wait for it, and it does not answer beside them with the old version."""
+@pytest.mark.parametrize("first", [0, 1], ids=["rejected, then ready", "ready, then rejected"])
+async def test_a_worker_that_alone_rejects_is_waited_for_then_replaced(gate: Gate, told: list[str], first: int) -> None:
+    """Its files may still be arriving; later it must not serve the old version beside the others."""
     said = [(0, State.REFUSED), (1, State.READY)]
     for worker, state in (said[first], said[1 - first]):
         gate.hear(worker, state, NEW)
+    assert told == []
+    await until(lambda: "replace 0" in told)
     assert told == ["swap 1", "replace 0"]
     gate.hear(0, State.REFUSED, NEW)
+    await asyncio.sleep(0.1)
     assert told == ["swap 1", "replace 0"]
+
+
+async def test_a_worker_that_rejects_and_then_is_ready_swaps_with_the_others(gate: Gate, told: list[str]) -> None:
+    """The last file has arrived meanwhile."""
+    gate.hear(0, State.REFUSED, NEW)
+    gate.hear(1, State.READY, NEW)
+    gate.hear(0, State.READY, NEW)
+    assert told == ["swap 0", "swap 1"]
+    await asyncio.sleep(0.1)
+    assert told == ["swap 0", "swap 1"]
+
+
+async def test_a_worker_that_rejects_what_others_serve_is_replaced(gate: Gate, told: list[str]) -> None:
+    """As one that has started beside them."""
+    for worker in (0, 1):
+        gate.hear(worker, State.READY, NEW)
+    gate.leave(0)
+    gate.enter(0)
+    gate.hear(0, State.REFUSED, NEW)
+    await until(lambda: "replace 0" in told)
+    assert told == ["swap 0", "swap 1", "replace 0"]
 
 
 async def test_a_worker_that_ends_is_not_waited_for(gate: Gate, told: list[str]) -> None:
@@ -72,8 +103,7 @@ async def test_a_worker_that_starts_is_waited_for(gate: Gate, told: list[str]) -
 async def test_a_worker_that_is_late_is_not_waited_for_beyond_patience(gate: Gate, told: list[str]) -> None:
     """It swaps by itself when it is ready."""
     gate.hear(1, State.READY, NEW)
-    while not told:
-        await asyncio.sleep(0.01)
+    await until(lambda: told != [])
     assert told == ["swap 1"]
     gate.hear(0, State.READY, NEW)
     assert told == ["swap 1", "swap 0"]

@@ -1,11 +1,14 @@
 """What is read from a repository is believed only after it was checked."""
 
-import io
 import json
+import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -52,14 +55,14 @@ def replace_known_answers(directory: Path, content: bytes) -> None:
     def change(manifest: dict[str, Any]) -> None:
         for file in manifest["files"]:
             if file["path"] == "known_answers.npz":
-                file["sha256"] = digest
+                file.update(sha256=digest, size_bytes=str(len(content)))
 
     edit_manifest(directory, change)
 
 
 def npz(**arrays: Any) -> bytes:
     """Arrays as the bytes of an .npz file."""
-    file = io.BytesIO()
+    file = BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
@@ -92,10 +95,10 @@ def test_a_version_of_colour_images_is_read() -> None:
     ids=["truncated", "one byte changed", "empty"],
 )
 def test_a_damaged_file_is_refused_by_name(directory: Path, name: str, damage: Callable[[Path], int]) -> None:
-    """The hash tells, whatever the damage."""
+    """Its size tells, or its hash."""
     current = current_of(directory)
     damage(directory / "1" / name)
-    with pytest.raises(VersionRefusedError, match=f"{name}: sha256 is .*, expected"):
+    with pytest.raises(VersionRefusedError, match=f"{name}: (sha256 is .*|is [0-9]+ bytes long), expected"):
         read_version(directory, current)
 
 
@@ -135,10 +138,18 @@ def test_a_missing_version_directory_is_refused(directory: Path) -> None:
         (lambda manifest: manifest["labels"].pop(), "signature is"),
         (lambda manifest: manifest["signature"]["inputs"][0].update(dtype="float32"), "images: float32"),
         (lambda manifest: manifest["signature"]["inputs"][0].update(name="x"), "x: uint8"),
+        (lambda manifest: manifest["signature"]["outputs"][0].update(dtype="float64"), "logits: float64"),
+        (lambda manifest: manifest["signature"]["outputs"][1].update(name="x"), "x: float32"),
+        (lambda manifest: manifest["signature"]["outputs"][1].update(shape=[-1, 9]), "probabilities: float32.*9"),
+        (lambda manifest: manifest["signature"]["outputs"].reverse(), "probabilities: .*; logits: "),
+        (lambda manifest: manifest["known_answers"].update(image_count=0), "0 images, expected at least one"),
         (lambda manifest: manifest["signature"].pop("inputs"), "signature is"),
         (lambda manifest: manifest["signature"]["inputs"][0].update(shape=[-1, 28, 28, 4]), "28, 4"),
         (lambda manifest: manifest["signature"]["inputs"][0].update(shape=[-1]), "images: uint8"),
-        (lambda manifest: manifest["known_answers"].update(image_count=3), "shapes are"),
+        (
+            lambda manifest: manifest["known_answers"].update(image_count=3),
+            "images: got .*64.*, expected .*3, 28",
+        ),
         (lambda manifest: manifest.update(version="one"), "no readable JSON"),
     ],
     ids=[
@@ -148,6 +159,11 @@ def test_a_missing_version_directory_is_refused(directory: Path) -> None:
         "labels",
         "dtype",
         "tensor name",
+        "dtype of an output",
+        "name of an output",
+        "shape of an output",
+        "order of the outputs",
+        "no known answers",
         "no input",
         "four channels",
         "no size",
@@ -168,18 +184,115 @@ def test_fields_of_a_later_writer_are_ignored(directory: Path) -> None:
     assert read_version(directory, current_of(directory)).manifest.version == 1
 
 
-def test_known_answers_with_pickles_are_refused(directory: Path) -> None:
-    """Nothing from a repository is ever executed."""
-    replace_known_answers(directory, npz(images=np.array([{}], dtype=object)))
-    with pytest.raises(VersionRefusedError, match=r"known_answers\.npz: expected images"):
+def answers(**changed: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays that the manifest describes, some of them changed."""
+    usual: dict[str, np.ndarray[Any, Any]] = {
+        "images": np.zeros((64, 28, 28), np.uint8),
+        "logits": np.zeros((64, 10), np.float32),
+        "probabilities": np.zeros((64, 10), np.float32),
+    }
+    return {**usual, **changed}
+
+
+ANSWERS: dict[str, dict[str, np.ndarray[Any, Any]]] = {
+    "pickles": answers(images=np.array([{}], dtype=object)),
+    "images of another dtype": answers(images=np.zeros((64, 28, 28), np.int8)),
+    "images of another size": answers(images=np.zeros((64, 28, 27), np.uint8)),
+    "fewer images": answers(images=np.zeros((63, 28, 28), np.uint8)),
+    "logits of another dtype": answers(logits=np.zeros((64, 10), np.float64)),
+    "logits of another shape": answers(logits=np.zeros((64, 9), np.float32)),
+    "probabilities of another dtype": answers(probabilities=np.zeros((64, 10), np.float16)),
+    "probabilities of another shape": answers(probabilities=np.zeros((640,), np.float32)),
+}
+
+
+@pytest.mark.parametrize("arrays", ANSWERS.values(), ids=ANSWERS.keys())
+def test_other_known_answers_than_the_manifest_describes_are_refused(
+    directory: Path, arrays: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    """By the header of each array; nothing from a repository is ever executed."""
+    replace_known_answers(directory, npz(**arrays))
+    with pytest.raises(VersionRefusedError, match=r"known_answers\.npz: (images|logits|probabilities): got "):
         read_version(directory, current_of(directory))
 
 
-def test_known_answers_that_lack_an_array_are_refused(directory: Path) -> None:
+@pytest.mark.parametrize("missing", ["images", "logits", "probabilities"])
+def test_known_answers_without_an_array_are_refused(directory: Path, missing: str) -> None:
     """All three arrays are needed."""
-    replace_known_answers(directory, npz(images=np.zeros((1, 28, 28), np.uint8)))
+    arrays = answers()
+    del arrays[missing]
+    replace_known_answers(directory, npz(**arrays))
     with pytest.raises(VersionRefusedError, match=r"known_answers\.npz: expected images"):
         read_version(directory, current_of(directory))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"garbage", npz(**answers())[:-30], b"\x93NUMPY"],
+    ids=["empty", "garbage", "cut short", "an array"],
+)
+def test_known_answers_that_are_not_an_archive_are_refused(directory: Path, content: bytes) -> None:
+    """Though their hash is right."""
+    replace_known_answers(directory, content)
+    with pytest.raises(VersionRefusedError, match=r"known_answers\.npz: expected images"):
+        read_version(directory, current_of(directory))
+
+
+@pytest.mark.parametrize(
+    ("image_count", "reason"),
+    [(64, r"images: got .*6000000, 28, 28"), (6_000_000, r"holds [0-9]+ bytes when inflated, expected at most")],
+    ids=["more than the manifest says", "as many as the manifest says"],
+)
+def test_known_answers_that_inflate_to_gigabytes_are_refused_before_that(
+    directory: Path, image_count: int, reason: str
+) -> None:
+    """4.7 GB of zeros in 4.6 MB of a file: the header is enough."""
+    content = bomb(6_000_000)
+    assert len(content) < 10 << 20
+    replace_known_answers(directory, content)
+    edit_manifest(directory, lambda manifest: manifest["known_answers"].update(image_count=image_count))
+    current = current_of(directory)
+    tracemalloc.start()
+    try:
+        with pytest.raises(VersionRefusedError, match=reason):
+            read_version(directory, current)
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def bomb(image_count: int) -> bytes:
+    """Known answers with so many images, all zeros."""
+    content = BytesIO()
+    with (
+        ZipFile(content, "w", ZIP_DEFLATED, compresslevel=9) as archive,
+        archive.open("images.npy", "w", force_zip64=True) as member,
+    ):
+        header = {"descr": "|u1", "fortran_order": False, "shape": (image_count, 28, 28)}
+        np.lib.format.write_array_header_1_0(member, header)
+        for _ in range(image_count // 60_000):
+            member.write(bytes(60_000 * 28 * 28))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.onnx", "known_answers.npz", "features.onnx"])
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a device", "3 GB"])
+def test_what_cannot_be_read_to_its_end_is_refused_at_once(directory: Path, name: str, kind: str) -> None:
+    """Nothing waits for a writer, and nothing of it is read."""
+    current, path = current_of(directory), directory / "1" / name
+    path.unlink()
+    match kind:
+        case "a FIFO":
+            os.mkfifo(path)
+        case "a directory":
+            path.mkdir()
+        case "a device":
+            path.symlink_to("/dev/zero")
+        case _:
+            path.touch()
+            os.truncate(path, 3 << 30)
+    with pytest.raises(VersionRefusedError, match=f"{name}: is ({kind}, expected a regular file|larger than)"):
+        read_version(directory, current)
 
 
 @pytest.mark.parametrize(

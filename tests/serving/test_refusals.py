@@ -1,4 +1,4 @@
-"""What must not be served, seen from outside: a real server goes on, logs one line, counts one, and says why."""
+"""What must not be served, seen from outside: a real server keeps serving, logs one line, counts one, and says why."""
 
 import asyncio
 import os
@@ -88,7 +88,7 @@ FAULTS: dict[str, tuple[Callable[[Publisher], object], str]] = {
     "a version directory that is a file": (broken(replace_by_file), "manifest.json: cannot be read: Not a directory"),
     "a model that is a directory": (
         broken(lambda directory: replace_by_directory(directory / "model.onnx")),
-        "model.onnx: cannot be read: Is a directory",
+        "model.onnx: is a directory, expected a regular file",
     ),
     "a manifest that is a link to nowhere": (
         broken(lambda directory: replace_by_link(directory / "manifest.json")),
@@ -98,11 +98,11 @@ FAULTS: dict[str, tuple[Callable[[Publisher], object], str]] = {
     "an empty CURRENT": (lambda publisher: name(publisher, b""), "CURRENT: is no readable JSON"),
     "a CURRENT that is gone": (
         lambda publisher: (publisher.model.directory / "CURRENT").unlink(),
-        "CURRENT cannot be read any more",
+        "CURRENT: is missing",
     ),
     "a repository that is gone": (
         lambda publisher: publisher.root.rename(publisher.root.with_name("away")),
-        "CURRENT cannot be read any more",
+        "CURRENT: is missing",
     ),
 }
 
@@ -136,7 +136,7 @@ async def test_the_old_version_goes_on_and_the_fault_is_told_once(
     assert samples["serving_versions_refused_total",] == samples["serving_swaps_total",] == 1
     assert samples["serving_model_version",] == 1
     assert len(refused) == 1
-    assert refused[0].endswith("version 1 goes on")
+    assert refused[0].endswith("still serving version 1")
     assert re.search(reason, described.refusal)
     assert described.refusal in refused[0]
     assert after.refusal == ""

@@ -2,15 +2,23 @@
 
 import asyncio
 import gc
+import os
+import random
+import shutil
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import NoModelError, VersionRefusedError
+from serving.pixels import Images
 from serving.provider import CPU
 from serving.session import Session
 from serving.versions.loaded import Loaded
@@ -36,6 +44,22 @@ class Loader:
         return session
 
 
+class Clock:
+    """Seconds, as the test says."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock at 0."""
+    return Clock()
+
+
 @pytest.fixture
 def loader() -> Loader:
     """A loader that refuses nothing."""
@@ -43,9 +67,9 @@ def loader() -> Loader:
 
 
 @pytest.fixture
-def repository(publisher: Publisher, loader: Loader) -> Repository:
-    """A reader of the publisher's repository."""
-    return Repository(publisher.model.directory, loader)
+def repository(publisher: Publisher, loader: Loader, clock: Clock) -> Repository:
+    """A reader of the publisher's repository, whose retries go by the clock."""
+    return Repository(publisher.model.directory, loader, clock=clock)
 
 
 def damage(path: Path) -> None:
@@ -151,7 +175,7 @@ async def test_whatever_is_wrong_the_old_version_goes_on(
     assert repository.refusal is None
 
 
-async def test_what_was_refused_is_tried_again_only_when_current_changes(
+async def test_what_was_rejected_is_not_loaded_at_every_poll(
     repository: Repository, publisher: Publisher, loader: Loader
 ) -> None:
     """A bad version costs one try, not one a poll."""
@@ -266,3 +290,225 @@ async def test_a_version_leaves_the_gate_when_current_names_another_one(
     publisher.publish(2)
     await repository.refresh()
     assert repository.loaded.current.generation == 4
+
+
+async def test_a_missing_file_is_retrying_and_withdrawn_when_it_arrives(
+    repository: Repository, publisher: Publisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    """CURRENT may arrive before what it names; one line says so, however often it is tried."""
+    publisher.publish(1)
+    await repository.refresh()
+    publisher.publish(2)
+    model = publisher.model.path(2) / "model.onnx"
+    model.rename(away := publisher.root / "away")
+    for _ in range(3):
+        await repository.refresh()
+        os.utime(model.parent / "manifest.json")
+    assert repository.refusal is not None
+    assert repository.refusal.is_retrying
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert caplog.records[0].getMessage().startswith("cannot load version 2 yet: ")
+    away.rename(model)
+    await repository.refresh()
+    assert (repository.loaded.current.version, repository.refusals) == (2, [])
+
+
+async def test_wrong_bytes_are_rejected_and_loaded_when_they_are_replaced(
+    repository: Repository, publisher: Publisher
+) -> None:
+    """As by an rsync that runs again."""
+    publisher.publish(1)
+    damage(model := publisher.model.path(1) / "model.onnx")
+    await repository.refresh()
+    assert repository.refusal is not None
+    assert not repository.refusal.is_retrying
+    damage(model)  # the same bit once more
+    await repository.refresh()
+    assert (repository.loaded.current.version, repository.refusals) == (1, [])
+
+
+async def test_a_fault_that_changes_no_file_is_retried_with_time(
+    repository: Repository, publisher: Publisher, loader: Loader, clock: Clock
+) -> None:
+    """A GPU that was busy, a disk that returned wrong bytes."""
+    loader.refused = {1}
+    publisher.publish(1)
+    await repository.refresh()
+    loader.refused = set()
+    await repository.refresh()
+    assert (loader.count, len(repository.refusals)) == (1, 1)
+    clock.now_s = 60
+    await repository.refresh()
+    assert (loader.count, repository.refusals) == (2, [])
+
+
+async def test_a_rejected_further_version_is_retried_and_the_current_one_is_not_loaded_again(
+    publisher: Publisher, loader: Loader, clock: Clock
+) -> None:
+    """Its line in HISTORY may arrive last."""
+    repository = Repository(publisher.model.directory, loader, versions=["current", "1"], clock=clock)
+    publisher.publish(1)
+    publisher.publish(2)
+    history = publisher.model.directory / "HISTORY.jsonl"
+    history.rename(away := publisher.root / "away")
+    await repository.refresh()
+    assert ([refusal.version for refusal in repository.refusals], repository.loaded_versions) == ([1], [2])
+    away.rename(history)
+    await repository.refresh()
+    assert (repository.refusals, repository.loaded_versions, loader.count) == ([], [1, 2], 2)
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a device", "3 GB"])
+async def test_a_current_that_is_not_a_small_file_is_rejected_until_it_is_replaced(
+    repository: Repository, publisher: Publisher, kind: str
+) -> None:
+    """Nothing waits for its end, and the version before keeps serving."""
+    publisher.publish(1)
+    await repository.refresh()
+    current = publisher.model.directory / "CURRENT"
+    current.unlink()
+    match kind:
+        case "a FIFO":
+            os.mkfifo(current)
+        case "a directory":
+            current.mkdir()
+        case "a device":
+            current.symlink_to("/dev/zero")
+        case _:
+            current.touch()
+            os.truncate(current, 3 << 30)
+    await repository.refresh()
+    assert repository.refusal is not None
+    assert not repository.refusal.is_retrying
+    assert f"is {kind}, expected" in repository.refusal.reason or "is larger than 65536" in repository.refusal.reason
+    current.rmdir() if kind == "a directory" else current.unlink()
+    publisher.publish(2)
+    await repository.refresh()
+    assert (repository.loaded.current.version, repository.refusals) == (2, [])
+
+
+async def test_a_current_without_permission_is_reported_as_such_and_served_with_it(loader: Loader) -> None:
+    """It is not missing: the message says what to change."""
+    with TemporaryDirectory() as name, unprivileged(Path(name)):
+        publisher = Publisher(Path(name) / "repository")
+        publisher.publish(1)
+        (current := publisher.model.directory / "CURRENT").chmod(0)
+        repository = Repository(publisher.model.directory, loader)
+        await repository.refresh()
+        assert repository.refusal is not None
+        assert repository.refusal.reason == f"{current}: cannot be read: Permission denied"
+        assert repository.refusal.is_retrying
+        current.chmod(0o444)
+        await repository.refresh()
+        assert (repository.loaded.current.version, repository.refusals) == (1, [])
+
+
+@contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """A folder that is ours, and rights that end where others' begin: root reads everything."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.chown(folder, 65534, -1)
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+async def test_a_load_that_hangs_is_rejected_and_the_next_version_is_served(publisher: Publisher) -> None:
+    """Its thread is abandoned, and it is not tried again while nothing changes."""
+    ends, hung = threading.Event(), 0
+
+    def load(version: Version) -> Session:
+        nonlocal hung
+        if version.manifest.version == 1:
+            hung += 1
+            ends.wait()
+        return Session(version, provider=CPU, threads=1)
+
+    repository = Repository(publisher.model.directory, load, load_limit_s=2.0)
+    publisher.publish(1)
+    for _ in range(5):
+        await repository.refresh()
+    assert [refusal.reason for refusal in repository.refusals] == ["it did not load within 2 s"]
+    assert hung == 1
+    publisher.publish(2)
+    await repository.refresh()
+    assert (repository.loaded.current.version, repository.refusals) == (2, [])
+    ends.set()
+
+
+def arrivals(source: Path, target: Path, chance: random.Random) -> Iterator[None]:
+    """The files of a repository as they arrive in some order: in one step, or growing in place, or by a rename."""
+    files = [path for path in source.rglob("*") if path.is_file() and path.name != ".lock"]
+    chance.shuffle(files)
+    for file in files:
+        content, path = file.read_bytes(), target / file.relative_to(source)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True) if chance.random() < 0.5 else None
+        way = chance.choice(["at once", "grows", "is renamed", "is overwritten"])
+        partial = path.with_name(f".{path.name}.part") if way == "is renamed" else path
+        for end in sorted(chance.randrange(len(content)) for _ in range(chance.randrange(4))):
+            if way == "is overwritten":
+                partial.write_bytes(content[:end] + bytes(len(content) - end))
+            elif way != "at once":
+                partial.write_bytes(content[:end])
+            yield
+        partial.write_bytes(content)
+        partial.replace(path)
+        yield
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(20), pytest.param(range(20, 300), marks=pytest.mark.slow)], ids=["20 seeds", "280 seeds"]
+)
+async def test_files_that_arrive_in_any_order_are_served_with_the_last_byte(
+    publisher: Publisher, tmp_path: Path, sessions: Mapping[int, Session], images: Images, seeds: range
+) -> None:
+    """The poll after the last byte serves the version, without a moment of any clock; before it the old one answers."""
+    publisher.publish(1)
+    shutil.copytree(publisher.root, before := tmp_path / "before")
+    publisher.publish(2)
+    expected = {version: session.run(images[:3]).logits for version, session in sessions.items() if version < 3}
+    for seed in seeds:
+        shutil.copytree(before, target := tmp_path / f"{seed}")
+        repository = Repository(target / "digits", Loader(), clock=Clock())
+        await repository.refresh()
+        chance = random.Random(seed)  # noqa: S311 - for tests
+        for _ in arrivals(publisher.root, target, chance):
+            if chance.random() < 0.5:
+                await repository.refresh()
+                served = repository.loaded.session
+                assert np.array_equal(served.run(images[:3]).logits, expected[served.manifest.version]), seed
+        await repository.refresh()
+        assert (repository.loaded.current.version, repository.refusals) == (2, []), seed
+        shutil.rmtree(target)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="needs Debian's rsync")
+@pytest.mark.parametrize("way", ["--delay-updates", "--whole-file", "--inplace", "--bwlimit=200"])
+async def test_what_rsync_copies_is_served_within_a_second_of_its_end(
+    publisher: Publisher, tmp_path: Path, sessions: Mapping[int, Session], images: Images, way: str
+) -> None:
+    """The real program, beside a server's polls; every answer is a whole version's."""
+    expected = {version: session.run(images[:3]).logits for version, session in sessions.items() if version < 3}
+    publisher.publish(1)
+    shutil.copytree(publisher.root, target := tmp_path / "target")
+    repository = Repository(target / "digits", Loader())
+    for round_number in range(6):
+        publisher.publish(round_number % 2 + 1)
+        command = ("rsync", "-a", "--modify-window=-1", way, f"{publisher.root}/", f"{target}/")
+        copying = await asyncio.create_subprocess_exec(*command)
+        while copying.returncode is None:
+            await repository.refresh()
+            if repository.loaded_versions:
+                served = repository.loaded.session
+                assert np.array_equal(served.run(images[:3]).logits, expected[served.manifest.version])
+            await asyncio.sleep(0.02)
+        assert copying.returncode == 0
+        for _ in range(4):  # a second of polls
+            await repository.refresh()
+        assert (repository.loaded.current.version, repository.refusals) == (round_number % 2 + 1, [])

@@ -1,0 +1,72 @@
+"""When a version that could not be loaded is tried again, by a clock that the test moves."""
+
+import pytest
+
+from serving.versions.retry import MAX_S, SLOW_S, RetryPolicy
+
+
+class Clock:
+    """Seconds, as the test says."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock at 0."""
+    return Clock()
+
+
+@pytest.fixture
+def policy(clock: Clock) -> RetryPolicy:
+    """A policy that goes by it."""
+    return RetryPolicy(clock)
+
+
+def pauses(policy: RetryPolicy, clock: Clock, tries: int, *, may_pass: bool) -> list[float]:
+    """The seconds from each failure until the next try, in steps of 0.5."""
+    waited = []
+    for _ in range(tries):
+        policy.failed("as before", may_pass=may_pass)
+        began = clock.now_s
+        while not policy.is_due("as before"):
+            clock.now_s += 0.5
+        waited.append(clock.now_s - began)
+    return waited
+
+
+def test_what_may_pass_is_retried_with_backoff(policy: RetryPolicy, clock: Clock) -> None:
+    """Twice as long each time, up to a limit."""
+    assert pauses(policy, clock, 9, may_pass=True) == [0.5, 1, 2, 4, 8, 16, MAX_S, MAX_S, MAX_S]
+
+
+def test_what_is_wrong_is_retried_slowly(policy: RetryPolicy, clock: Clock) -> None:
+    """A hash that does not match is computed again once a minute."""
+    assert pauses(policy, clock, 3, may_pass=False) == [SLOW_S] * 3
+
+
+def test_what_has_hung_is_not_retried_while_nothing_changes(policy: RetryPolicy, clock: Clock) -> None:
+    """Each try may cost a thread."""
+    policy.failed("as before", may_pass=False, has_hung=True)
+    clock.now_s = 1e9
+    assert not policy.is_due("as before")
+
+
+@pytest.mark.parametrize("has_hung", [False, True])
+@pytest.mark.parametrize("may_pass", [False, True])
+def test_a_change_of_a_file_triggers_a_try_at_once(policy: RetryPolicy, may_pass: bool, has_hung: bool) -> None:
+    """Whatever had failed."""
+    policy.failed("as before", may_pass=may_pass, has_hung=has_hung)
+    assert policy.is_due("changed")
+
+
+def test_a_change_of_a_file_begins_the_backoff_anew(policy: RetryPolicy, clock: Clock) -> None:
+    """Files that arrive slowly do not make the next pause longer."""
+    pauses(policy, clock, 6, may_pass=True)
+    policy.failed("changed", may_pass=True)
+    clock.now_s += 0.5
+    assert policy.is_due("changed")
