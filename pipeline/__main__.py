@@ -7,13 +7,16 @@ import sys
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command runs: a Ctrl-C shows no traceback of an import
 
+from pipeline import logs
 from pipeline.commands import gc, lab, run, schedule, show, versions
 from pipeline.errors import PipelineError
+from pipeline.printable import printable
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
+    logs.set_up()
     try:
         return options.run(options) or 0
     except PipelineError as error:
@@ -43,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fail(reason: str) -> int:
-    print(f"pipeline: {reason}", file=sys.stderr)
+    print(f"pipeline: {printable(reason)}", file=sys.stderr)
     return 1
 
 

@@ -18,6 +18,7 @@ from rich.progress import Progress
 from serving import idx
 from serving.client import Classifications, Credentials, DigitClient, Model, tls
 from serving.errors import InvalidRequestError, ServingError
+from serving.printable import printable
 
 Classify = Callable[[Any], Classifications]
 
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         with DigitClient(options.server, timeout_s=options.timeout_s, credentials=_credentials(options)) as client:
             _classify(client, options)
     except ServingError as error:
-        print(f"classify: {options.server}: {error.message}", file=sys.stderr)
+        print(printable(f"classify: {options.server}: {error.message}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("classify: interrupted", file=sys.stderr)
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
-        print(f"classify: {error}", file=sys.stderr)
+        print(printable(f"classify: {error}"), file=sys.stderr)
         return 1
     return 0
 
@@ -156,7 +157,7 @@ def _print_answers(answers: Iterator[Answer], *, as_json: bool) -> None:
         if as_json:
             print(json.dumps(vars(answer)))
         else:
-            print(f"{answer.name}: {answer.label} ({100 * answer.confidence:.1f} %)")
+            print(printable(f"{answer.name}: {answer.label} ({100 * answer.confidence:.1f} %)"))
 
 
 def _summary(results: list[Classifications], labels: NDArray[np.uint8], seconds: float) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _print_accuracy(summary: dict[str, Any], *, as_json: bool) -> None:
         return
     print(f"accuracy: {100 * summary['accuracy']:.2f} % of {summary['image_count']} images")
     print(f"model version: {', '.join(map(str, summary['model_versions']))}")
-    print(f"provider: {', '.join(summary['providers'])}")
+    print(printable(f"provider: {', '.join(summary['providers'])}"))
     print(f"speed: {summary['images_per_second']} images/s")
 
 

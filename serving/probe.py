@@ -8,6 +8,8 @@ import sys
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException
 
+from serving.printable import printable
+
 TIMEOUT_S = 2.0
 
 
@@ -20,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     ask = _ask_http if options.http or options.https else _ask_grpc
     is_serving, said = ask(options.address, options.https)
-    print(said)
+    print(printable(said))
     return 0 if is_serving else 1
 
 

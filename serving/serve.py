@@ -14,6 +14,7 @@ import uvloop
 
 from serving.config import Settings
 from serving.errors import ProviderError, SettingsError, WorkerError
+from serving.printable import printable
 from serving.server import Server
 from serving.telemetry import logs
 from serving.transport.envoy.config import envoy_config
@@ -54,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, as_json=options.json))
     except SettingsError as error:
-        print(f"serving: {error}", file=sys.stderr)
+        print(printable(f"serving: {error}"), file=sys.stderr)
         return 2
     except (ProviderError, WorkerError, OSError) as error:
         log.critical("%s", error)

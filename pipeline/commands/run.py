@@ -91,7 +91,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(summary.as_json(ended)))
     else:
-        Console().print(summary.table(ended) if isinstance(ended, Outcome) else summary.verdict(ended))
+        Console().print(
+            summary.table(ended) if isinstance(ended, Outcome) else summary.for_terminal(summary.verdict(ended))
+        )
     return SKIPPED if isinstance(ended, Stopped) and ended.name == "Skipped" else 0
 
 

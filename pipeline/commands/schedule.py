@@ -8,6 +8,7 @@ import sys
 
 from pipeline.commands import run
 from pipeline.config import load_preset
+from pipeline.logs import LineFormatter
 from pipeline.scheduling.child import Ending, SystemClock, run_child
 from pipeline.scheduling.lock import read_note
 from pipeline.scheduling.notify import NOTIFY_URL, Notice, notify
@@ -42,7 +43,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _schedule(options: argparse.Namespace) -> None:
     plan = Plan(options.cron, find_zone(options.timezone))
     load_preset(run.as_request(options).preset)  # what makes no sense is told now, not at the first run
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     with SystemClock() as clock:
         follow(plan, lambda _due: run_once(options, clock), clock)
     logger.info("the schedule has ended")

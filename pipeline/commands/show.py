@@ -4,13 +4,14 @@ import argparse
 import json
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as Shown
 
 from pipeline.commands.options import add_repository
 from pipeline.errors import PublishError
 from pipeline.pages import tables
 from pipeline.pages.page import INDEX, Table
+from pipeline.printable import printable
+from pipeline.summary import for_terminal
 from pipeline.versions.card import card
 from pipeline.versions.difference import differences
 from pipeline.versions.repository import REPORT, ModelRepository, to_json
@@ -46,7 +47,7 @@ def _show(options: argparse.Namespace) -> None:
         raise PublishError(f"{model.directory}: has no current version; is it the right repository?")
     manifest = _manifest(model, version)
     if options.card:
-        print(card(manifest), end="")
+        print("\n".join(map(printable, card(manifest).split("\n"))), end="")
     elif options.json:
         print(to_json(manifest).decode(), end="")
     else:
@@ -104,7 +105,7 @@ def _files(manifest: Manifest) -> Table:
 
 
 def _print_table(console: Console, table: Table) -> None:
-    shown = Shown(*map(escape, table.header))
+    shown = Shown(*(for_terminal(text) for text in table.header))
     for row in table.rows:
-        shown.add_row(*map(escape, row))
+        shown.add_row(*(for_terminal(text) for text in row))
     console.print(shown)

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pipeline.commands.options import add_repository
 from pipeline.errors import PublishError
+from pipeline.summary import for_terminal
 from pipeline.versions.promote import promote, rollback
 from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Current
@@ -43,11 +44,11 @@ def _list(options: argparse.Namespace) -> None:
     for row in rows:
         mark = "current" if row["is_current"] else ""
         if "fault" in row:
-            table.add_row(str(row["version"]), mark, row["fault"])
+            table.add_row(str(row["version"]), mark, for_terminal(row["fault"]))
         else:
             told = (row["created"], f"{100 * row['accuracy']:.2f} %", row["preset"], row["device"])
-            table.add_row(str(row["version"]), mark, *told)
-    Console().print(table if rows else f"no version yet in {_model(options).directory}")
+            table.add_row(str(row["version"]), mark, *(for_terminal(text) for text in told))
+    Console().print(table if rows else for_terminal(f"no version yet in {_model(options).directory}"))
 
 
 def _promote(options: argparse.Namespace) -> None:

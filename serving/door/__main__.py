@@ -17,6 +17,7 @@ from serving.door.config import envoy_config
 from serving.door.door import Door
 from serving.door.settings import DoorSettings
 from serving.errors import SettingsError, WorkerError
+from serving.printable import printable
 from serving.telemetry import logs
 
 FOLDER = "/run/serving-door"
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         logs.set_up(settings.log_level, settings.log_format)
         return asyncio.run(_keep(settings, as_json=options.json))
     except SettingsError as error:
-        print(f"serving.door: {error}", file=sys.stderr)
+        print(printable(f"serving.door: {error}"), file=sys.stderr)
         return 2
     except (WorkerError, OSError) as error:
         log.critical("%s", error)

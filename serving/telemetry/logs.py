@@ -7,11 +7,16 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Literal
+from types import TracebackType
+from typing import Literal, TypeAlias
+
+from serving.printable import printable
 
 Format = Literal["text", "json"]
 
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+ExceptionInfo: TypeAlias = "tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]"
 
 IDS = ("request_id", "trace_id")
 """What a record may name its call by: `extra={"request_id": ...}`."""
@@ -21,10 +26,22 @@ def set_up(level: str, log_format: Format, worker: int | None = None) -> None:
     """Send every record of at least `level`, to stderr, and Python's warnings; `worker` is one of several processes."""
     handler = logging.StreamHandler(sys.stderr)
     text = TEXT if worker is None else f"%(asctime)s %(levelname)s worker {worker} %(name)s: %(message)s"
-    handler.setFormatter(JsonFormatter(worker) if log_format == "json" else logging.Formatter(text))
+    handler.setFormatter(JsonFormatter(worker) if log_format == "json" else TextFormatter(text))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("PIL").setLevel(logging.INFO)  # at debug it quotes the files that it decodes
+
+
+class TextFormatter(logging.Formatter):
+    """A record as one line without control characters; a traceback's lines are indented: none looks like a record."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """The line without the exception."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802
+        """The traceback."""
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
 class JsonFormatter(logging.Formatter):

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from serving.client import DigitClient
 from serving.errors import InvalidRequestError
-from serving.telemetry.logs import JsonFormatter
+from serving.telemetry.logs import TEXT, JsonFormatter, TextFormatter
 from tests.programs import run_program, server_process
 from tests.serving.conftest import Publisher
 
@@ -71,6 +71,39 @@ def test_an_exception_is_one_field() -> None:
     assert line["message"] == "it failed"
     assert line["exception"].startswith("Traceback")
     assert line["exception"].endswith("ValueError: invalid literal for int() with base 10: 'seven'")
+
+
+FORGED = "x\r\n2026-01-01 00:00:00,000 INFO serving.x: forged\x1b[2K\x9b1m\u202e\u2028\x7f"
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(TEXT), JsonFormatter()], ids=["text", "json"])
+def test_a_record_is_one_line_whatever_it_quotes(formatter: logging.Formatter) -> None:
+    """No second record can be forged, and no terminal be controlled."""
+    line = formatter.format(record("peer %s", FORGED))
+    assert line.isprintable()
+    assert len(line.splitlines()) == 1
+
+
+def test_no_line_of_a_traceback_looks_like_a_record() -> None:
+    """Every further line is indented, and without control characters."""
+    with pytest.raises(ValueError, match="forged") as error:
+        raise ValueError(FORGED)
+    made = record("it failed", exc_info=(error.type, error.value, error.tb))
+    first, *others = TextFormatter(TEXT).format(made).split("\n")
+    assert first.endswith("WARNING serving.x: it failed")
+    assert others
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+
+
+def test_a_server_writes_no_forged_line(publisher: Publisher, tmp_path: Path) -> None:
+    """The path of its repository is quoted in its log."""
+    folder = tmp_path / "x\nFORGED"
+    folder.mkdir()
+    with server_process(folder, tmp_path / "log", "--provider", "cpu") as server:
+        assert server.terminate() == 0
+    log = (tmp_path / "log").read_text()
+    assert "x\\nFORGED" in log
+    assert not any(line.startswith("FORGED") for line in log.splitlines())
 
 
 def log_lines(log: str) -> list[dict[str, str]]:

@@ -1,0 +1,11 @@
+"""Text from outside, such as a label, as a terminal or a log may show it: in one line, without control characters."""
+
+import re
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters (C0, DEL, C1), what separates lines or reorders them, and halves of surrogate pairs."""
+
+
+def printable(text: str) -> str:
+    r"""The text with each such character as its escape: `\x1b`, `\n`, `\u202e`."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
