@@ -1,19 +1,19 @@
 """The networks that a preset can name. One of your own: a module, a function that builds it, a line in the mapping.
 
 The module maps floating (batch, F_0, N_0, N_0), normalised, to logits (batch, classes). Training, evaluation, export
-and the proof need nothing more of it. One with a method `feature_maps` can be looked into (models/feature_maps.py).
+and the proof need nothing more of it. One with a method `feature_maps` can be looked into (models/feature_maps.py); one
+whose attribute `channels_last` is True is trained in that memory format, where `x.view(-1, n)` fails.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from types import MappingProxyType
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from models.checks import check_integer, check_integers, check_shape
+from models.checks import check_integer, check_integers, check_logits, check_shape
 from models.cnn import CNNSpec, Initialisation, PooledReadoutCNN, Pooling
 from models.feature_maps import check_feature_maps
 
@@ -99,12 +99,10 @@ def _multilayer_perceptron(spec: NetworkSpec) -> nn.Module:
     return MultilayerPerceptron(in_features, spec.sizes[0], tuple(hidden), spec.classes)
 
 
-ARCHITECTURES: Mapping[str, Builder] = MappingProxyType(
-    {
-        "pooled-readout": _pooled_readout,
-        "multilayer-perceptron": _multilayer_perceptron,
-    }
-)
+ARCHITECTURES: dict[str, Builder] = {
+    "pooled-readout": _pooled_readout,
+    "multilayer-perceptron": _multilayer_perceptron,
+}
 """What `architecture` in a preset's [network] means."""
 
 
@@ -112,13 +110,18 @@ def check_spec(build: Builder, spec: NetworkSpec) -> None:
     """Raise ValueError unless `build` makes of the spec a network of the right shape; computes nothing.
 
     On torch's meta device a module has shapes and no numbers: a mistake shows before a second is spent on training.
+    What torch cannot do there is left to `try_network`.
     """
     if not spec.features or not spec.sizes:
         raise ValueError("features and sizes must each have one entry at least: those of an image")
-    with torch.device("meta"):
-        network = build(spec).eval()
-        images = torch.empty(2, spec.features[0], spec.sizes[0], spec.sizes[0])
-    shape = tuple(network(images).shape)
-    if shape != (2, spec.classes):
-        raise ValueError(f"the network must map two images to logits of shape (2, {spec.classes}), got {shape}")
+    try:
+        with torch.device("meta"):
+            network = build(spec).eval()
+            images = torch.empty(2, spec.features[0], spec.sizes[0], spec.sizes[0])
+        logits = network(images)
+    except ValueError:
+        raise
+    except Exception:  # such as a value that is asked for: torch's errors share no base class
+        return
+    check_logits(logits, 2, spec.classes)
     check_feature_maps(network, images)

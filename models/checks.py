@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 
@@ -63,6 +64,17 @@ def check_shape(images: Tensor, *expected: int | str) -> None:
         isinstance(size, int) and size != found for size, found in zip(expected, actual, strict=True)
     ):
         raise ValueError(f"expected images of shape ({', '.join(map(str, expected))}), got {actual}")
+
+
+def check_logits(logits: object, count: int, classes: int) -> Tensor:
+    """Return `logits`; raise ValueError unless a network made them of `count` images: float32 (count, classes)."""
+    expected = f"expected one tensor of logits, float32 ({count}, {classes})"
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"forward gives a {type(logits).__name__} for {count} images; {expected}")  # noqa: TRY004
+    if tuple(logits.shape) != (count, classes) or logits.dtype != torch.float32:
+        dtype = str(logits.dtype).removeprefix("torch.")
+        raise ValueError(f"forward gives {dtype} {tuple(logits.shape)} for {count} images; {expected}")
+    return logits
 
 
 def _check_one_more(name: str, values: Sequence[int], taps: Sequence[int]) -> None:

@@ -51,6 +51,11 @@ class ImageClassifier(nn.Module):
         self.register_buffer("temperature", torch.tensor(1.0))
 
     @property
+    def channels_last(self) -> bool:
+        """Whether the network asks to be trained in the memory format torch.channels_last."""
+        return getattr(self.network, "channels_last", False)
+
+    @property
     def channels(self) -> int:
         """The bytes of a pixel: 1 for grey, 3 for red, green, blue."""
         return self.mean.numel()
@@ -92,6 +97,8 @@ class ImageClassifier(nn.Module):
         """Map uint8 (batch, row, column[, 3]) to float32 (batch, channel, row, column): (pixel/255 - mean) / std."""
         # Turned while a number is a byte: four times less to move. Grey is left as it lies until the end.
         planes = images if self.channels == 1 else images.permute(0, 3, 1, 2)  # (batch, [3,] row, column)
+        if not self.channels_last:
+            planes = planes.contiguous()  # colours lie last in a pixel, and `view` needs them first
         scaled = planes.to(self.mean.dtype) / 255  # (batch, [3,] row, column), [0, 1]
         normalised = (scaled - self.mean) / self.std  # (batch, [3,] row, column), [-mean/std, (1 - mean)/std]
         return normalised.unsqueeze(1) if self.channels == 1 else normalised

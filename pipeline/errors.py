@@ -4,11 +4,13 @@ PipelineError
 ├── ConfigError      a preset cannot be found or does not make sense
 ├── FetchError       a data set cannot be had from anywhere
 ├── DataError        a data file is not what it should be
+├── ArchitectureError  the network of a preset cannot be trained, evaluated or exported
 ├── DeviceError      the device asked for cannot be used
 ├── TrainingError    the training went astray
 ├── CheckpointError  a trained network cannot be read back
 ├── VerificationError  the ONNX file does not answer as PyTorch does
 ├── ChampionError    there is no version that a candidate could fairly be compared with
+├── RehearsalError   the rehearsal could not be carried out, so it decides nothing
 ├── NoAnswerError    a server does not answer a call
 ├── ConfirmError     a server does not answer with what was published
 ├── PublishError     the model repository cannot be written
@@ -33,6 +35,10 @@ class DataError(PipelineError):
     """A data file is not what it should be."""
 
 
+class ArchitectureError(PipelineError):
+    """The network of a preset cannot be trained, evaluated or exported."""
+
+
 class DeviceError(PipelineError):
     """The device asked for cannot be used."""
 
@@ -51,6 +57,10 @@ class VerificationError(PipelineError):
 
 class ChampionError(PipelineError):
     """There is no version that a candidate could fairly be compared with; the gates pass it and say so."""
+
+
+class RehearsalError(PipelineError):
+    """The rehearsal could not be carried out: nothing is known of the candidate, which is kept."""
 
 
 class NoAnswerError(PipelineError):

@@ -8,6 +8,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from pipeline.calibrate import calibrate
 from pipeline.check import check
+from pipeline.check_network import check_network
 from pipeline.compare import compare
 from pipeline.config import load_preset
 from pipeline.confirm import confirm
@@ -72,6 +73,7 @@ def run(
         fingerprint = fingerprint_of(dataset.sha256, preset, device, sources)
         if not (request.again or request.force) and (made := find_made(versions, fingerprint)):
             return _up_to_date(request, made, step)
+        step(check_network)(preset, summary, device=device)
         training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
         temperature = step(calibrate)(checkpoint, dataset, device=device)
         validation = step(evaluate)(checkpoint, dataset, split="validation", device=device)

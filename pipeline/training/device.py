@@ -54,6 +54,17 @@ def multiply_as(precision: Precision) -> Iterator[None]:
             backend.fp32_precision = precision_before
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw random numbers from `seed` until the block ends; torch's global generators are then as they were."""
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+        if gpus:
+            torch.cuda.manual_seed(seed)
+        yield
+
+
 def _cuda_fault() -> str | None:
     """Tell what is wrong with CUDA here, if anything: a driver can list a GPU that torch cannot run on."""
     if not torch.cuda.is_available():
