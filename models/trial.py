@@ -56,7 +56,7 @@ def _try_evaluation(network: nn.Module, images: Tensor, classes: int) -> None:
             "forward gives other logits for the same images in eval mode; expected the same: nn.Dropout(p), or "
             "dropout(x, p, training=self.training), for dropout(x, p), and nothing random outside training mode"
         )
-    alone = torch.cat([_forward(network, image, classes) for image in images.split(1)])
+    alone = torch.cat([_forward(network, image, classes) for image in torch.split(images, 1)])
     if not _is_same(alone, together):
         raise ValueError(
             "an image's logits depend on the other images of its batch in eval mode; expected the same logits in every "
@@ -68,7 +68,7 @@ def _try_evaluation(network: nn.Module, images: Tensor, classes: int) -> None:
 def _try_training(network: nn.Module, images: Tensor, classes: int) -> None:
     logits = _forward(network, images, classes)
     if not logits.requires_grad:
-        raise ValueError("the logits depend on no trainable parameter; expected no detach() and no no_grad() in forward")
+        raise ValueError("the logits depend on no trainable parameter; expected no detach() or no_grad() in forward")
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     try:
         functional.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]

@@ -12,9 +12,10 @@ from pipeline.training.plan import batch_sizes
 
 
 def check_network(preset: Preset, summary: DataSummary, *, device: torch.device) -> None:
-    """Build the network and try it on random images; ArchitectureError names the architecture, the fault and the remedy.
+    """Build the network and try it on random images.
 
     It is tried on the training's device and in the training's batch sizes, and torch.export traces it on the CPU.
+    Raises ArchitectureError, which names the architecture, the fault and the remedy.
     """
     network, sizes = preset.network, set(batch_sizes(summary.train_count, preset.training.batch_size))
     shape = (summary.channels, summary.height, summary.width)

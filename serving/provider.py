@@ -3,17 +3,20 @@
 import base64
 import logging
 import re
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from typing import Literal
+from threading import Timer
+from typing import Literal, TypeAlias
 
 import onnxruntime
 
-from serving.errors import ProviderError, VersionNotReadyError, VersionRefusedError
+from serving.errors import ProviderError, VersionHungError, VersionNotReadyError, VersionRefusedError
 
 log = logging.getLogger(__name__)
 
 Provider = Literal["auto", "cuda", "cpu"]
+RunOptions: TypeAlias = onnxruntime.RunOptions
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
@@ -82,6 +85,23 @@ def create_session(
     if session.get_providers()[0] != provider:
         raise VersionRefusedError(f"{name}: onnxruntime did not take {provider} for it")
     return session
+
+
+@contextmanager
+def time_limit(limit_s: float) -> Iterator[RunOptions]:
+    """Options whose runs end after `limit_s`; the block then raises VersionHungError."""
+    options = RunOptions()
+    timer = Timer(limit_s, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    except Exception as error:
+        if not options.terminate:
+            raise
+        raise VersionHungError(f"it did not load within {limit_s:g} s") from error
+    finally:
+        timer.cancel()
 
 
 def is_out_of_memory(error: Exception) -> bool:

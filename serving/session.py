@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from threading import Timer
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from protos.artifact.layout import FEATURES, MODEL
@@ -18,10 +16,10 @@ from protos.artifact.v1.manifest_pb2 import Manifest
 from protos.digits.v1.digits_pb2 import ClassifyResponse
 from serving.batching.pace import Pace
 from serving.buckets import Buckets
-from serving.errors import DeviceMemoryError, VersionHungError, VersionRefusedError
+from serving.errors import DeviceMemoryError, VersionRefusedError
 from serving.feature_maps import Features
 from serving.pixels import Images
-from serving.provider import CUDA, create_session, is_out_of_memory
+from serving.provider import CUDA, RunOptions, create_session, is_out_of_memory, time_limit
 from serving.versions.manifest import KnownAnswers, Version
 
 OUTPUTS = ["logits", "probabilities"]
@@ -86,7 +84,7 @@ class Session:
         """What every answer says besides, as it stands in a message."""
         self.pace = Pace()
         """How long runs take; knows nothing before `warm_up`."""
-        self._options: onnxruntime.RunOptions | None = None
+        self._options: RunOptions | None = None
         self._check_signature()
 
     def run(self, images: Images) -> Answers:
@@ -106,20 +104,10 @@ class Session:
 
     @contextmanager
     def limit(self, limit_s: float) -> Iterator[None]:
-        """Within this block, which is one thread's, runs end after `limit_s`; raises VersionHungError if any had to."""
-        options = self._options = onnxruntime.RunOptions()
-        timer = Timer(limit_s, setattr, (options, "terminate", True))
-        timer.daemon = True
-        timer.start()
-        try:
+        """End runs within this block, which is one thread's, after `limit_s`; raises VersionHungError if any had to."""
+        with time_limit(limit_s) as self._options:
             yield
-        except Exception as error:
-            if not options.terminate:
-                raise
-            raise VersionHungError(f"it did not load within {limit_s:g} s") from error
-        finally:
-            timer.cancel()
-            self._options = None
+        self._options = None
 
     def check_known_answers(self, known: KnownAnswers) -> None:
         """Prove that this session still answers as PyTorch did; raises VersionRefusedError when not."""

@@ -65,6 +65,7 @@ def test_its_tasks_are_the_sentence(finished: State[Outcome]) -> None:
     assert [run.name for run in runs] == [
         "fetch",
         "check",
+        "check_network",
         "train",
         "calibrate",
         "evaluate",

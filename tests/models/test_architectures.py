@@ -71,8 +71,12 @@ def test_a_spec_that_does_not_fit_is_refused(name: str, spec: NetworkSpec, messa
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        pytest.param(lambda _: nn.Flatten(), r"logits of shape \(2, 5\), got \(2, 64\)", id="no readout"),
-        pytest.param(lambda _: nn.Conv2d(1, 5, 8), r"got \(2, 5, 1, 1\)", id="not flattened"),
+        pytest.param(
+            lambda _: nn.Flatten(),
+            r"float32 \(2, 64\) for 2 images; expected .*\(2, 5\)",
+            id="no readout",
+        ),
+        pytest.param(lambda _: nn.Conv2d(1, 5, 8), r"gives float32 \(2, 5, 1, 1\)", id="not flattened"),
     ],
 )
 def test_a_module_of_ones_own_must_give_logits(build: Callable[[NetworkSpec], nn.Module], message: str) -> None:

@@ -183,9 +183,9 @@ FAULTY: Mapping[str, tuple[Callable[[], nn.Module], str, str]] = {
     "too few logits": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 9)), "(2, 9)", "float32 (2, 10)"),
     "float64": (lambda: Wrapped(lambda layer, x: layer(x).double()), "gives float64 (2, 10)", "float32 (2, 10)"),
     "labels for logits": (lambda: Wrapped(lambda layer, x: layer(x).argmax(1)), "gives int64 (2,)", "float32 (2, 10)"),
-    "a batch of two": (lambda: Wrapped(lambda layer, x: layer(x.view(2, 784))), "a batch of 3", "logits of shape (3, 10)"),
-    "no batch of one": (lambda: Wrapped(lambda layer, x: layer(x.squeeze())), "a batch of 1 in", "logits of shape (1, 10)"),
-    "its input in place": (lambda: Wrapped(lambda layer, x: layer(x.relu_())), "changes its input", "relu(x) for relu_(x)"),
+    "a batch of two": (lambda: Wrapped(lambda layer, x: layer(x.view(2, 784))), "a batch of 3", "shape (3, 10)"),
+    "no batch of one": (lambda: Wrapped(lambda layer, x: layer(x.squeeze())), "a batch of 1 in", "shape (1, 10)"),
+    "its input in place": (lambda: Wrapped(lambda layer, x: layer(x.relu_())), "changes its input", "for relu_(x)"),
     "nothing to train": (_frozen, "no trainable parameter", "nn.Parameter"),
     "detached": (lambda: Wrapped(lambda layer, x: layer(x).detach()), "depend on no trainable parameter", "detach()"),
     "dropout in eval mode": (
