@@ -1,5 +1,6 @@
 """Compares a candidate with what the gates demand, and with the champion on the same images."""
 
+import logging
 import statistics
 import time
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from pipeline.gates.verdict import Verdict
 from protos.artifact.layout import MODEL, sha256_of
 from protos.artifact.v1.manifest_pb2 import Manifest
 
+logger = logging.getLogger(__name__)
+
 BATCH_SIZE = 1000
 TIMED_IMAGES = 128  # as serving's largest batch
 TIMED_ROUNDS = 31
@@ -35,16 +38,20 @@ def compare(
     """The verdict of every gate on the candidate in the folder `candidate`, which `description` describes.
 
     The champion is the repository's current version. Where none can be compared with, for whatever reason, the gates
-    that need one abstain and say why: a champion that is gone or broken must not keep its successors out for ever.
+    that need one are skipped and say why: a champion that is gone or broken must not keep its successors out forever.
     """
     absolute = (rules.floor(validation, gates), rules.calibration(validation, gates))
     try:
         champion = find_champion(repository, description, dataset)
         if sha256_of(champion.model) == sha256_of(candidate / MODEL):
             return *absolute, *rules.not_compared(f"the file is the same as that of version {champion.version}")
-        return *absolute, *_against(champion, candidate / MODEL, description.labels, gates)
+        compared = _against(champion, candidate / MODEL, description.labels, gates)
     except ChampionError as error:
         return *absolute, *rules.not_compared(str(error))
+    for verdict in compared:
+        if verdict.skipped:
+            logger.warning("skipped gate %s", verdict)
+    return *absolute, *compared
 
 
 def _against(champion: Champion, model: Path, labels: Sequence[str], gates: Gates) -> tuple[Verdict, ...]:
@@ -60,7 +67,7 @@ def _against(champion: Champion, model: Path, labels: Sequence[str], gates: Gate
         raise ChampionError(f"version {champion.version} cannot be run: {reason}") from error
     ours = _session(model)
     right = _answers(ours, images) == truth
-    timed = images[:TIMED_IMAGES]
+    timed = np.resize(images, (TIMED_IMAGES, *images.shape[1:]))  # repeated where there are fewer
     seconds, their_seconds = _alternating_seconds((ours, theirs), timed)
     return (
         rules.champion(_pairs(right, champion_right), champion.version, gates),
@@ -89,7 +96,9 @@ def _answers(session: onnxruntime.InferenceSession, images: Images) -> NDArray[n
 
 
 def _pairs(right: NDArray[np.bool_], champion_right: NDArray[np.bool_]) -> Pairs:
-    return Pairs(len(right), losses=int((champion_right & ~right).sum()), wins=int((right & ~champion_right).sum()))
+    return Pairs(
+        len(right), regressions=int((champion_right & ~right).sum()), improvements=int((right & ~champion_right).sum())
+    )
 
 
 def _alternating_seconds(sessions: Sequence[onnxruntime.InferenceSession], images: Images) -> list[float]:

@@ -1,7 +1,9 @@
 """Measures a trained classifier on the images that it learnt from and on those of another split."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ class Evaluation:
     calibration_error: float  # expected calibration error, [0, 1]
     image_count: int
     split: SplitName
+    calibration_noise: float = 0.0  # the calibration error that 95 % of perfectly calibrated classifiers stay below
 
 
 def evaluate(
@@ -53,7 +56,8 @@ def evaluate(
     probabilities = logits.softmax(dim=1)
     if answers is not None:
         np.savez(answers, probabilities=probabilities.cpu().numpy(), labels=images.labels.cpu().numpy())
-    confusion = _confusion(logits.argmax(dim=1), images.labels, classes=logits.shape[1])
+    confidence, predicted = probabilities.max(dim=1)
+    confusion = _confusion(predicted, images.labels, classes=logits.shape[1])
     correct_count = confusion.diagonal()
     accuracy = correct_count.sum().item() / len(images.labels)
     return Evaluation(
@@ -63,9 +67,10 @@ def evaluate(
         error_rate=1 - accuracy,
         class_accuracy=tuple((correct_count / confusion.sum(dim=1)).tolist()),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        calibration_error=_calibration_error(probabilities, images.labels),
+        calibration_error=calibration_error(confidence, predicted == images.labels),
         image_count=len(images.labels),
         split=split,
+        calibration_noise=calibration_noise(confidence),
     )
 
 
@@ -84,10 +89,24 @@ def _confusion(answers: Tensor, labels: Tensor, *, classes: int) -> Tensor:
     return torch.bincount(labels * classes + answers, minlength=classes * classes).view(classes, classes)
 
 
-def _calibration_error(probabilities: Tensor, labels: Tensor) -> float:
+def calibration_error(confidence: Tensor, is_right: Tensor) -> float:
     """Sum up how far, in each bin of confidence, the share of right answers lies from the confidence claimed."""
-    confidence, answers = probabilities.max(dim=1)
-    excess = confidence.double() - (answers == labels).double()
+    excess = confidence.double() - is_right.double()
+    return _sum_per_bin(confidence, excess).abs().sum().item() / len(confidence)
+
+
+def calibration_noise(confidence: Tensor) -> float:
+    """About the 95 % quantile of the calibration error if answers are right exactly as often as they claim.
+
+    In each bin the excess is then about normal, and the error is a sum of half-normal variables. The reference is that
+    of consistency bars: Bröcker and Smith, "Increasing the reliability of reliability diagrams", 2007.
+    """
+    variances = _sum_per_bin(confidence, confidence.double() * (1 - confidence.double()))
+    mean = math.sqrt(2 / math.pi) * variances.sqrt().sum().item()
+    deviation = math.sqrt((1 - 2 / math.pi) * variances.sum().item())
+    return (mean + NormalDist().inv_cdf(0.95) * deviation) / len(confidence)
+
+
+def _sum_per_bin(confidence: Tensor, values: Tensor) -> Tensor:
     bins = (confidence * CALIBRATION_BINS).ceil().long()
-    per_bin = torch.zeros(CALIBRATION_BINS + 1, dtype=torch.float64, device=excess.device).index_add(0, bins, excess)
-    return per_bin.abs().sum().item() / len(labels)
+    return torch.zeros(CALIBRATION_BINS + 1, dtype=torch.float64, device=values.device).index_add(0, bins, values)

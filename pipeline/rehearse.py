@@ -64,7 +64,7 @@ def rehearse(
             detail = _rehearse(full, folder, candidate / KNOWN_ANSWERS, began + within_s)
         except _NotInstalledError as error:
             lacks = f"not rehearsed: the serving program is not installed here: {error}"
-            return Verdict("rehearsal", True, lacks, abstained=True)
+            return Verdict("rehearsal", True, lacks, skipped=True)
         except (_FailedError, NoAnswerError) as error:
             return Verdict("rehearsal", False, f"{error}; its log ends: {_last_line(folder / 'log')}")
     return Verdict("rehearsal", True, f"{detail}, {time.monotonic() - began:.1f} s after its start")

@@ -14,18 +14,18 @@ class Verdict:
     passed: bool
     detail: str
     """What was measured and what is demanded, in one sentence."""
-    abstained: bool = False
-    """Whether it had nothing to measure, and let the candidate pass for that."""
+    skipped: bool = False
+    """Whether the gate does not apply, and lets the candidate pass for that."""
 
     def __str__(self) -> str:
         return f"{self.gate}: {self.detail}"
 
 
 def ruling(verdict: Verdict | manifest_pb2.Verdict) -> str:
-    """One word: passed, refused or abstained."""
-    if verdict.abstained:
-        return "abstained"
-    return "passed" if verdict.passed else "refused"
+    """One word: passed, rejected or skipped."""
+    if verdict.skipped or (isinstance(verdict, manifest_pb2.Verdict) and verdict.abstained):
+        return "skipped"
+    return "passed" if verdict.passed else "rejected"
 
 
 def first_refusal(verdicts: Iterable[Verdict]) -> Verdict | None:

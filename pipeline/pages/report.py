@@ -68,10 +68,10 @@ def _verdict(description: Manifest) -> tuple[str, bool]:
     gates: defaultdict[str, list[str]] = defaultdict(list)
     for verdict in description.verdicts:
         gates[ruling(verdict)].append(verdict.gate)
-    if gates["refused"]:
-        return f"{found}; published by a person's decision although refused by: {', '.join(gates['refused'])}.", False
-    abstained = f"; abstained: {', '.join(gates['abstained'])}" if gates["abstained"] else ""
-    return f"{found}; no gate refused it. Passed: {', '.join(gates['passed'])}{abstained}.", True
+    if gates["rejected"]:
+        return f"{found}; published by a person's decision although rejected by: {', '.join(gates['rejected'])}.", False
+    skipped = f"; skipped: {', '.join(gates['skipped'])}" if gates["skipped"] else ""
+    return f"{found}; no gate rejected it. Passed: {', '.join(gates['passed'])}{skipped}.", True
 
 
 def _comparison(description: Manifest, parent_version: int, champion: Manifest | None) -> Section:

@@ -62,3 +62,27 @@ def test_letters_are_served_by_name(tmp_path: Path, size: int, grey: bool) -> No
     assert np.array_equal(by_pixels.probabilities, by_png.probabilities)
     right = [model.labels[digit] == letter for digit, (letter, _) in zip(by_pixels.digits, pictures, strict=True)]
     assert np.mean(right) > 0.95
+
+
+@pytest.mark.parametrize(("fraction", "is_skipped"), [(0.15, False), (0.03, True)], ids=["few", "very few"])
+def test_the_second_version_of_a_small_data_set_is_published(tmp_path: Path, fraction: float, is_skipped: bool) -> None:
+    """Trained again with another seed, it is as good: no gate asks for more than the validation images can prove."""
+    make_letters(tmp_path / "letters")
+    first = preset(tmp_path, grey=False)
+    first.write_text(f"{first.read_text()}validation_fraction = {fraction}\n")
+    second = tmp_path / "second.toml"
+    second.write_text(first.read_text().replace("seed = 0", "seed = 1"))
+    told, log = {}, ""
+    for version, path in enumerate((first, second), start=1):
+        run = run_program(
+            *("pipeline", "run", "--preset", path, "--no-prefect", "--json", "--model", "letters"),
+            *("--repository", tmp_path / "repository", "--device", "cpu", "--cache", tmp_path / "cache"),
+            OMP_NUM_THREADS="1",
+        )
+        assert run.returncode == 0, run.stderr
+        told, log = json.loads(run.stdout), run.stderr
+        assert (told["promoted"], told["version"]) == (True, version), told["verdict"]
+    champion = next(verdict for verdict in told["verdicts"] if verdict["gate"] == "champion")
+    assert champion["skipped"] is is_skipped
+    assert ("cannot prove the preset's margin" in champion["detail"]) is not is_skipped
+    assert ("warning: " in log) is is_skipped

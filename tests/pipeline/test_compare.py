@@ -48,7 +48,7 @@ def test_a_first_version_has_nothing_to_be_compared_with(candidate: Candidate, t
     assert not refusals(told)
     assert list(told) == ["floor", "calibration", *COMPARED]
     assert all(told[gate].detail == "not compared: no version is current yet" for gate in COMPARED)
-    assert [gate for gate, verdict in told.items() if verdict.abstained] == list(COMPARED)
+    assert [gate for gate, verdict in told.items() if verdict.skipped] == list(COMPARED)
     assert not (tmp_path / "repository").exists()
 
 
@@ -70,9 +70,22 @@ def test_a_candidate_that_is_as_good_passes(
     """Slightly other weights: nearly the same answers, and every figure in its sentence."""
     told = ask(candidate.spoilt(tmp_path / "other", by=0.001))
     assert not refusals(told)
-    assert "on the same 622 images" in told["champion"].detail
+    assert "on 622 images" in told["champion"].detail
     assert "1.00 times the champion's" in told["size"].detail
     assert "128 images take" in told["latency"].detail
+
+
+@pytest.mark.parametrize(("fraction", "is_skipped"), [(0.0015, True), (0.02, False)], ids=["too few", "few"])
+def test_identical_answers_pass_on_few_images(
+    candidate: Candidate, tmp_path: Path, caplog: pytest.LogCaptureFixture, fraction: float, is_skipped: bool
+) -> None:
+    """Another file that answers alike: on very few images the gate is skipped, and the log warns."""
+    few = replace(candidate, dataset=replace(candidate.dataset, validation_fraction=fraction))
+    few.publish(tmp_path / "repository")
+    told = verdicts(tmp_path / "repository", few.spoilt(tmp_path / "other", by=1e-7), Gates(floor=0.5, calibration=0.5))
+    assert not refusals(told)
+    assert told["champion"].skipped is is_skipped
+    assert ("skipped gate champion: warning: " in caplog.text) is is_skipped
 
 
 def test_a_worse_candidate_is_refused(
@@ -136,7 +149,7 @@ def test_only_images_that_neither_was_trained_on_compare(candidate: Candidate, t
     told = verdicts(tmp_path / "repository", candidate, GATES.model_copy(update={"margin": 0.5}))
     count = len(load_split(fewer, "validation", torch.device("cpu")).labels)
     assert 0 < count < 300
-    assert f"on the same {count} images" in told["champion"].detail
+    assert f"on {count} images" in told["champion"].detail
 
 
 def test_a_champion_that_was_trained_on_everything_is_none(candidate: Candidate, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_server_answers_as_pytorch_did(candidate: Candidate) -> None:
     """The serving program itself loads the candidate and answers over gRPC."""
     verdict = rehearse(candidate.folder, candidate.description, providers=PROVIDERS)
     assert verdict.passed, verdict.detail
-    assert not verdict.abstained
+    assert not verdict.skipped
     assert "the server answered 64 known answers on CPUExecutionProvider" in verdict.detail
 
 
@@ -142,7 +142,7 @@ def test_where_serving_is_not_installed_the_candidate_passes_and_the_verdict_say
     """A host with the packages of the pipeline alone."""
     verdict = rehearse(candidate.folder, candidate.description, providers=PROVIDERS, command=(sys.executable, *command))
     assert verdict.passed
-    assert verdict.abstained
+    assert verdict.skipped
     assert verdict.detail.startswith("not rehearsed: the serving program is not installed here: ")
 
 

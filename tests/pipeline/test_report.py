@@ -99,10 +99,10 @@ def described(made: Made, version: int = 0) -> Manifest:
 def test_what_was_not_asked_has_not_passed(made: Made) -> None:
     """The first version has nothing to be compared with, and its verdict does not claim it."""
     description = described(made)
-    description.verdicts.add(gate="champion", passed=True, detail="not compared: there is none", abstained=True)
+    description.verdicts.add(gate="champion", passed=True, detail="not compared: there is none", skipped=True)
     page = made.write(description)
-    assert "no gate refused it. Passed: parity on CPUExecutionProvider; abstained: champion." in page
-    assert "<td>abstained</td>" in page
+    assert "no gate rejected it. Passed: parity on CPUExecutionProvider; skipped: champion." in page
+    assert "<td>skipped</td>" in page
 
 
 def test_the_page_says_which_images_decided(made: Made) -> None:
@@ -148,7 +148,7 @@ def test_a_forced_version_has_a_bad_verdict(made: Made) -> None:
     description.verdicts.append(Verdict(gate="champion", passed=False, detail="0.8 points worse than version 3"))
     page = made.write(description, described(made, version=3))
     assert 'class="verdict bad"' in page
-    assert "refused by: champion" in page
+    assert "rejected by: champion" in page
     assert "0.8 points worse than version 3" in page
     assert "Champion: version 3" in page
 

@@ -159,16 +159,18 @@ class Data(_message.Message):
     def __init__(self, name: _Optional[str] = ..., source: _Optional[str] = ..., payload_sha256: _Optional[_Mapping[str, str]] = ..., train_count: _Optional[int] = ..., test_count: _Optional[int] = ..., mean: _Optional[float] = ..., std: _Optional[float] = ..., validation_count: _Optional[int] = ..., means: _Optional[_Iterable[float]] = ..., stds: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("gate", "passed", "detail", "abstained")
+    __slots__ = ("gate", "passed", "detail", "abstained", "skipped")
     GATE_FIELD_NUMBER: _ClassVar[int]
     PASSED_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     ABSTAINED_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
     gate: str
     passed: bool
     detail: str
     abstained: bool
-    def __init__(self, gate: _Optional[str] = ..., passed: _Optional[bool] = ..., detail: _Optional[str] = ..., abstained: _Optional[bool] = ...) -> None: ...
+    skipped: bool
+    def __init__(self, gate: _Optional[str] = ..., passed: _Optional[bool] = ..., detail: _Optional[str] = ..., abstained: _Optional[bool] = ..., skipped: _Optional[bool] = ...) -> None: ...
 
 class Current(_message.Message):
     __slots__ = ("version", "sha256", "previous", "generation")
