@@ -21,6 +21,7 @@ from tests.compose.stack import (
     DOOR,
     READY_S,
     RUN_S,
+    ask_prefect,
     command,
     compose,
     execute,
@@ -29,6 +30,7 @@ from tests.compose.stack import (
     is_ready,
     kill,
     members,
+    password,
     prefect,
     say,
     start_run,
@@ -58,6 +60,64 @@ def ready() -> None:
         wait_for(lambda name=service: health(name) == "healthy" or None, READY_S, f"{service} healthy")  # type: ignore[misc]
     wait_for(lambda: members() == 2 or None, CHANGE_S, "two replicas")
     say("all services are healthy, the door has two replicas")
+
+
+SOCKET = """
+import asyncio, websockets
+async def main():
+    for subprotocols in ([], ["prefect"]):
+        try:
+            async with websockets.connect("ws://prefect:4200/api/events/out", subprotocols=subprotocols) as socket:
+                await socket.send('{"type": "auth", "token": null}')
+                await socket.send('{"type": "filter", "filter": {}}')
+                print("open:", await asyncio.wait_for(socket.recv(), 20))
+        except websockets.WebSocketException as error:
+            print("closed:", type(error).__name__)
+asyncio.run(main())
+"""
+ATTACK = (
+    ("/flows/", {"name": "attack"}),
+    (
+        "/deployments/",
+        {
+            "name": "attack",
+            "flow_id": "00000000-0000-4000-8000-000000000000",
+            "pull_steps": [{"prefect.deployments.steps.run_shell_script": {"script": "touch /tmp/attacked"}}],
+        },
+    ),
+    ("/deployments/00000000-0000-4000-8000-000000000000/create_flow_run", {"state": {"type": "SCHEDULED"}}),
+)
+"""What makes a worker run a command, where Prefect's API lets everybody in."""
+
+
+def locked() -> None:
+    """Prefect's API: nothing without the password or from another origin's page; health and the password let in."""
+    for path, body in ATTACK:
+        assert ask_prefect(path, body)[0] == 401, path
+        assert ask_prefect(path, body, authorization="Basic ZGlnaXRzOndyb25n")[0] == 401, path
+    preflight = {"origin": "http://elsewhere.example", "access_control_request_method": "POST"}
+    status, headers, _ = ask_prefect("/flows/", method="OPTIONS", **preflight)
+    assert "access-control-allow-origin" not in headers, (status, headers)
+    status, _, told = ask_prefect("/flows/", {"name": "attack"}, authorization=password())
+    assert status == 403, told  # a page that the browser's own login accompanies has no CSRF token
+    assert [ask_prefect(path)[0] for path in ("/health", "/ready")] == [200, 200]
+    assert "open" not in (said := execute("worker", "python", "-c", SOCKET)), said
+    assert said.count("closed:") == 2, said
+    assert prefect("/flows/filter", {})
+    say("Prefect's API is closed without the password")
+
+
+def rotates() -> None:
+    """Another password for Prefect: the old one is no good, the worker has the new one."""
+    before = password()
+    command("docker compose run --rm --no-deps --entrypoint rm secrets /run/digits/prefect/auth_string")
+    command("docker compose run --rm --no-deps secrets")
+    command("docker compose restart prefect worker")
+    for service in ("prefect", "worker"):
+        wait_for(lambda name=service: health(name) == "healthy" or None, READY_S, f"{service} healthy")  # type: ignore[misc]
+    assert ask_prefect("/flows/filter", {}, authorization=before)[0] == 401
+    assert prefect("/flows/filter", {})
+    say("Prefect has another password")
 
 
 def classify() -> None:
@@ -232,6 +292,7 @@ STEPS = {
     step.__name__: step
     for step in (
         ready,
+        locked,
         classify,
         page,
         version_changes,
@@ -239,6 +300,7 @@ STEPS = {
         replica_drains,
         upgrades,
         rolls_back,
+        rotates,
         worker_dies,
         kept,
         stops,

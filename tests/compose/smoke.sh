@@ -22,7 +22,7 @@ up() {
     [ -z "$NSENTER" ] || NSENTER="nsenter -n -t $(docker inspect -f '{{.State.Pid}}' "$($COMPOSE ps -q netns)")"
 }
 
-smoke ready classify page version_changes replica_dies replica_drains rolls_back worker_dies
+smoke ready locked classify page version_changes replica_dies replica_drains rolls_back rotates worker_dies
 
 echo "== upgrade"
 $COMPOSE build --quiet

@@ -1,12 +1,14 @@
 """The composition as its users reach it: its door, Prefect's API, and `docker compose`."""
 
+import base64
 import json
 import os
 import shlex
 import subprocess
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPConnection
 from typing import Any, TypeVar
 
@@ -35,7 +37,7 @@ def command(text: str) -> str:
     """Run a command of docs/operations.md, where no terminal is and nothing can be pulled."""
     program, verb, *arguments = text.removeprefix("docker ").split()
     assert program == "compose"
-    without = {"exec": ["-T"], "up": ["--no-build", "--pull", "never"]}
+    without = {"exec": ["-T"], "run": ["-T", "--pull", "never"], "up": ["--no-build", "--pull", "never"]}
     return compose(verb, *without.get(verb, []), *arguments)
 
 
@@ -81,12 +83,40 @@ def health(service: str) -> str:
     return str(told["Health"] or told["State"])
 
 
-def prefect(path: str, body: object = None) -> Any:
-    """Ask Prefect's API."""
+def ask_prefect(
+    path: str, body: object = None, *, method: str = "", **headers: str
+) -> tuple[int, Mapping[str, str], Any]:
+    """The status, the headers and the JSON with which Prefect's API answers, from `headers` and nothing besides."""
     content = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{PREFECT}{path}", content, {"content-type": "application/json"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
-        return json.load(response)
+    sent = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    request = urllib.request.Request(f"{PREFECT}{path}", content, sent, method=method or None)  # noqa: S310
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(request, timeout=30) as response:
+            status, received, answer = response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        status, received, answer = error.code, error.headers, error.read()
+    return (
+        status,
+        {name.lower(): value for name, value in received.items()},
+        json.loads(answer) if answer[:1] in b"[{" else None,
+    )
+
+
+def password() -> str:
+    """The HTTP header that lets a caller in, as docs/operations.md says where to read it."""
+    told = command("docker compose exec prefect cat /run/digits/prefect/auth_string")
+    return f"Basic {base64.b64encode(told.encode()).decode()}"
+
+
+def prefect(path: str, body: object = None) -> Any:
+    """Ask Prefect's API, as a caller with the password."""
+    caller = {"authorization": password(), "prefect_csrf_client": "smoke"}
+    if body is not None:
+        caller["prefect_csrf_token"] = ask_prefect("/csrf-token?client=smoke", **caller)[2]["token"]
+    status, _, answer = ask_prefect(path, body, **caller)
+    assert status < 300, (path, status, answer)
+    return answer
 
 
 def start_run(**parameters: object) -> Run:

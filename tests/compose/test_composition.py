@@ -34,13 +34,68 @@ def test_a_lasting_service_is_watched_and_started_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_service_may_do_no_more_than_it_must(name: str) -> None:
-    """Only Postgres, whose image changes its user itself, writes to its own file system."""
+    """Only Postgres, whose image changes its user itself, has capabilities and writes to its own file system."""
     service = SERVICES[name]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    if name != "postgres":
-        assert service["cap_drop"] == ["ALL"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["pids_limit"] <= 512
+    if name == "postgres":
+        assert set(service["cap_add"]) == {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    else:
+        assert "cap_add" not in service
     if name not in {"postgres", "secrets"}:
         assert service["read_only"]
+
+
+NEEDS = {
+    "postgres-password": {"postgres", "prefect"},
+    "prefect-password": {"prefect", "register", "worker"},
+    "grafana-password": {"grafana"},
+}
+
+
+def test_a_password_is_seen_by_those_that_need_it() -> None:
+    """And made in one place; nobody else can write it, and no variable of a service holds it."""
+    seen: dict[str, set[str]] = {}
+    for name, service in SERVICES.items():
+        for volume in service.get("volumes", []):
+            source, _, rest = volume.partition(":")
+            if source.endswith("-password") and name != "secrets":
+                seen.setdefault(source, set()).add(name)
+                assert rest.endswith(":ro"), (name, volume)
+        variables = {
+            key for key in service.get("environment", {}) if re.search("PASSWORD|AUTH_STRING|SECRET|TOKEN", key)
+        }
+        assert all(key.endswith("__FILE") for key in variables), (name, variables)
+    assert seen == NEEDS
+    assert {volume for volume in COMPOSITION["volumes"] if volume.endswith("-password")} == NEEDS.keys()
+
+
+def test_a_network_leads_out_only_for_those_that_call_or_are_published() -> None:
+    """Postgres and the replicas call nobody; who is published must be reachable from outside."""
+    internal = {name for name, network in COMPOSITION["networks"].items() if network and network.get("internal")}
+    out = {name for name, service in SERVICES.items() if set(service.get("networks", [])) - internal}
+    assert out == {"prefect", "register", "worker", "door", "prometheus", "grafana"}
+    assert {name for name, service in SERVICES.items() if "ports" in service} <= out
+
+
+def test_prefects_api_asks_for_a_password_and_answers_no_other_origin() -> None:
+    """Whoever may call it makes the worker run any command."""
+    server = SERVICES["prefect"]
+    assert "PREFECT_SERVER_API_AUTH_STRING" in str(server["entrypoint"])
+    assert server["environment"]["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    origin = server["environment"]["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
+    assert "*" not in origin
+    assert server["environment"]["PREFECT_SERVER_UI_API_URL"] == f"{origin}/api"
+    for name, service in SERVICES.items():
+        if "PREFECT_API_URL" in service.get("environment", {}):
+            assert "PREFECT_API_AUTH_STRING" in str(service["entrypoint"]), name
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_health_check_asks_no_proxy(name: str) -> None:
+    """Docker passes its own `http_proxy` to containers; `urlopen` would ask that for 127.0.0.1."""
+    assert "urlopen" not in str(SERVICES[name]["healthcheck"]["test"])
 
 
 def test_only_the_door_and_pages_are_published_and_on_loopback() -> None:

@@ -28,7 +28,7 @@ FOR_THE_TEST = (
 
 def run_by_the_smoke_test() -> str:
     """Its programs, in the handbook's words."""
-    text = "\n".join((ROOT / "tests" / "compose" / name).read_text() for name in ("smoke.sh", "smoke.py"))
+    text = "\n".join((ROOT / "tests" / "compose" / name).read_text() for name in ("smoke.sh", "smoke.py", "stack.py"))
     for said, meant in FOR_THE_TEST:
         text = text.replace(said, meant)
     return text
