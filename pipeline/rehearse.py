@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from pipeline.errors import NoAnswerError
+from pipeline.errors import NoAnswerError, RehearsalError
 from pipeline.gates.verdict import Verdict
 from pipeline.proof.providers import CUDA
 from pipeline.publish import publish
@@ -27,11 +28,14 @@ SERVE = (sys.executable, "-m", "serving", "serve")
 WITHIN_S = 60.0
 LOOK_S = 0.05
 NOT_INSTALLED = re.compile(r"No module named '?([^'.\s]+)")
-OURS = ("serving", "protos")  # what lacks there lacks in the program, not on the machine
+OURS = ("serving", "protos")  # what is missing there is missing in the program, not on the machine
 
 
-class _FailedError(Exception):
-    """The server did not do what it should; the message says what it did."""
+REJECTED = re.compile(r"rejected version 1: (.*); no version is served")
+
+
+class _RejectedError(Exception):
+    """The server did with the candidate what it should not; the message says what."""
 
 
 class _NotInstalledError(Exception):
@@ -45,13 +49,16 @@ def rehearse(
     providers: Sequence[str],
     command: Sequence[str] = SERVE,
     within_s: float = WITHIN_S,
+    keep_in: Path = Path("runs/candidates"),
 ) -> Verdict:
     """Serve the candidate from a repository of its own, as version 1, and compare what comes over gRPC.
 
     It runs on CUDA where that is among `providers`, the execution providers on which the file was verified. A server
-    that does not start, ends, hangs or answers otherwise refuses the candidate. Where what the serving program needs is
-    not installed the candidate passes and the verdict says so: every server replays the known answers before it swaps,
-    so a rehearsal tells earlier and not something else.
+    that rejects the candidate, or answers otherwise, rejects it. Where what the serving program needs is not installed,
+    the rehearsal is skipped: every server replays the known answers before it swaps.
+
+    Raises RehearsalError where the rehearsal cannot be carried out, since the server does not start or answer in
+    time: that says nothing of the candidate, which is kept below `keep_in`.
     """
     with TemporaryDirectory(prefix="rehearsal-") as name:
         folder = Path(name)
@@ -63,10 +70,19 @@ def rehearse(
         try:
             detail = _rehearse(full, folder, candidate / KNOWN_ANSWERS, began + within_s)
         except _NotInstalledError as error:
-            lacks = f"not rehearsed: the serving program is not installed here: {error}"
-            return Verdict("rehearsal", True, lacks, skipped=True)
-        except (_FailedError, NoAnswerError) as error:
-            return Verdict("rehearsal", False, f"{error}; its log ends: {_last_line(folder / 'log')}")
+            reason = f"not rehearsed: the serving program is not installed here: {error}"
+            return Verdict("rehearsal", True, reason, skipped=True)
+        except _RejectedError as error:
+            return Verdict("rehearsal", False, str(error))
+        except (RehearsalError, NoAnswerError) as error:
+            if found := REJECTED.search(_log(folder)):
+                return Verdict("rehearsal", False, f"the server rejects the candidate: {found[1]}")
+            kept = keep_in / f"{description.model_name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+            shutil.copytree(candidate, kept)
+            raise RehearsalError(
+                f"the rehearsal could not be carried out: {error}; the server's log ends: {_last_line(folder)}; the "
+                f"candidate is kept in {kept}; correct the cause and run again"
+            ) from error
     return Verdict("rehearsal", True, f"{detail}, {time.monotonic() - began:.1f} s after its start")
 
 
@@ -75,15 +91,15 @@ def _rehearse(command: Sequence[str], folder: Path, known_answers: Path, give_up
         images, expected = known["images"], known["probabilities"]
     with _server(command, folder) as process, Stub(_address(process, folder, give_up)) as stub:
         answer = stub.classify(images, give_up - time.monotonic())
-    came = np.array(answer.probabilities, np.float32)
-    if answer.model_version != 1 or came.size != expected.size:
-        raise _FailedError(f"the server answered with version {answer.model_version} and {came.size} probabilities")
-    came = came.reshape(expected.shape)
-    if list(answer.digits) != came.argmax(axis=1).tolist():
-        raise _FailedError("the server's digits are not the most probable ones of its own probabilities")
-    distance = float(np.abs(came - expected).max())
+    got = np.array(answer.probabilities, np.float32)
+    if answer.model_version != 1 or got.size != expected.size:
+        raise _RejectedError(f"the server answered with version {answer.model_version} and {got.size} probabilities")
+    got = got.reshape(expected.shape)
+    if list(answer.digits) != got.argmax(axis=1).tolist():
+        raise _RejectedError("the server's digits are not the most probable ones of its own probabilities")
+    distance = float(np.abs(got - expected).max())
     if not distance <= PROBABILITIES_TOLERANCE:  # also true of NaN
-        raise _FailedError(
+        raise _RejectedError(
             f"the server answers otherwise: probabilities are {distance:.1e} away from the known answers, expected at "
             f"most {PROBABILITIES_TOLERANCE:.0e}"
         )
@@ -113,21 +129,26 @@ def _address(process: "subprocess.Popen[bytes]", folder: Path, give_up: float) -
         if is_whole:
             return _parse(line)
         if code is not None:
-            missing = NOT_INSTALLED.search(last := _last_line(folder / "log"))
+            missing = NOT_INSTALLED.search(last := _last_line(folder))
             if missing and missing[1] not in OURS:
                 raise _NotInstalledError(last)
-            raise _FailedError(f"the server ended with exit code {code} before it listened")
+            raise RehearsalError(f"the server ended with exit code {code} before it listened")
         time.sleep(LOOK_S)
-    raise _FailedError("the server did not listen in time")
+    raise RehearsalError("the server did not listen in time")
 
 
 def _parse(line: bytes) -> str:
     try:
         return str(json.loads(line)["address"])
     except (ValueError, KeyError, TypeError) as error:
-        raise _FailedError(f"the server did not say where it listens, but {line[:200]!r}") from error
+        raise RehearsalError(f"the server did not say where it listens, but {line[:200]!r}") from error
 
 
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+def _last_line(folder: Path) -> str:
+    lines = _log(folder).strip().splitlines()
     return lines[-1].strip() if lines else "(it is empty)"
+
+
+def _log(folder: Path) -> str:
+    log = folder / "log"
+    return log.read_text(errors="replace") if log.exists() else ""

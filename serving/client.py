@@ -35,6 +35,7 @@ from protos.digits.v1.digits_pb2 import (
     GetModelResponse,
 )
 from serving.errors import DeadlineError, InvalidRequestError, ServingError, UnavailableError, from_status
+from serving.own_address import without_proxy
 
 TIMEOUT_S = 10.0
 _SERVICE = "/digits.v1.DigitService"
@@ -281,9 +282,10 @@ class AsyncDigitClient:
 
 def _connect(library: Any, address: str, credentials: Credentials | None) -> Any:
     """A channel of grpc, or of grpc.aio."""
+    options = [*_OPTIONS, *without_proxy(address)]
     if credentials:
-        return library.secure_channel(address, credentials, options=_OPTIONS)
-    return library.insecure_channel(address, options=_OPTIONS)
+        return library.secure_channel(address, credentials, options=options)
+    return library.insecure_channel(address, options=options)
 
 
 def _method(channel: Any, name: str, request: type[Request], response: type[Response]) -> Any:

@@ -49,7 +49,7 @@ def _ask_grpc(address: str, _has_tls: bool) -> tuple[bool, str]:
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
     from grpc_health.v1.health_pb2_grpc import HealthStub
 
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             response = HealthStub(channel).Check(HealthCheckRequest(), timeout=TIMEOUT_S)
         except grpc.RpcError as error:

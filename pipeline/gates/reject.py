@@ -7,8 +7,8 @@ from pipeline.gates.verdict import Verdict, first_refusal
 from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
 
-OF_THE_MACHINE = ("latency", "rehearsal")
-"""Gates whose verdict may be another one tomorrow, with the same candidate: a busy machine, a package that lacked."""
+OF_THE_MACHINE = ("latency",)
+"""Gates whose verdict on the same candidate may change, as with a busy machine."""
 
 
 def reject(repository: Path, description: Manifest, verdicts: Iterable[Verdict]) -> None:

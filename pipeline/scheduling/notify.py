@@ -16,6 +16,8 @@ from typing import Literal
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
+from pipeline.server.own_address import is_own
+
 NOTIFY_URL = "PIPELINE_NOTIFY_URL"
 SCHEMES = ("http", "https")
 
@@ -96,7 +98,8 @@ def _post(url: str, body: bytes, timeout_s: float) -> bool:
     if urlsplit(url).scheme not in SCHEMES:
         raise ValueError("notify_url: expected a URL that starts with http:// or https://")
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - checked above
-    with OPENER.open(request, timeout=timeout_s):
+    opener = DIRECT if is_own(f"{urlsplit(url).hostname}:0") else OPENER
+    with opener.open(request, timeout=timeout_s):
         return True
 
 
@@ -108,3 +111,4 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 OPENER = urllib.request.build_opener(_NoRedirect)
+DIRECT = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from numpy.typing import NDArray
 
 from pipeline.errors import NoAnswerError
+from pipeline.server.own_address import without_proxy
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest, GetModelResponse
 
 SERVICE = "/digits.v1.DigitService"
@@ -25,7 +26,7 @@ class Stub:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        self._channel = grpc.insecure_channel(address, options=OPTIONS)
+        self._channel = grpc.insecure_channel(address, options=[*OPTIONS, *without_proxy(address)])
 
     def get_model(self, timeout_s: float) -> GetModelResponse:
         """The model version that answers now."""
