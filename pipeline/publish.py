@@ -9,7 +9,16 @@ from pathlib import Path
 
 from pipeline.pages.page import INDEX
 from pipeline.versions.card import card
-from pipeline.versions.repository import CARD, REPORT, STAGING, ModelRepository, sync_directory, to_json, write_durably
+from pipeline.versions.repository import (
+    CARD,
+    REPORT,
+    STAGING,
+    ModelRepository,
+    make_directory,
+    sync_directory,
+    to_json,
+    write_durably,
+)
 from protos.artifact.layout import FEATURES, KNOWN_ANSWERS, MANIFEST, MODEL, SCHEMA, sha256_of
 from protos.artifact.v1.manifest_pb2 import File, Manifest
 
@@ -59,7 +68,9 @@ def find_same(model: ModelRepository, candidate: Path, description: Manifest) ->
     """The newest version with this model, these feature maps and these labels whose bytes are still whole."""
     graphs = {name: sha256_of(candidate / name) for name in GRAPHS if (candidate / name).is_file()}
     for version in reversed(model.versions()):
-        manifest = model.manifest(version)
+        manifest = model.readable_manifest(version)
+        if manifest is None:
+            continue
         published = {file.path: file.sha256 for file in manifest.files if file.path in GRAPHS}
         is_same = published == graphs and manifest.labels == description.labels
         if is_same and model.is_whole(version):
@@ -75,10 +86,10 @@ def _was_announced(model: ModelRepository, version: int) -> bool:
 def _create_version(model: ModelRepository, candidate: Path, description: Manifest) -> int:
     version = model.next_version()
     staged = model.directory / STAGING / str(version)
-    staged.mkdir(parents=True)
+    make_directory(staged)
     for path in _published_files(candidate):
         copy = staged / path.relative_to(candidate)
-        copy.parent.mkdir(exist_ok=True)
+        make_directory(copy.parent)
         write_durably(copy, path.read_bytes())
     manifest = _manifest(model, description, version)
     write_durably(staged / CARD, card(manifest).encode())

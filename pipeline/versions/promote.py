@@ -24,7 +24,8 @@ def rollback(model: ModelRepository) -> Current:
         current = model.current()
         if not current.previous:
             raise PublishError(
-                f"{model.directory}: no version was current before version {current.version or '(none)'}"
+                f"{model.directory}: no version was current before version {current.version or '(none)'}; "
+                f"promote one of those that are whole: {_whole(model)}"
             )
         return _point_at(model, current.previous, "rollback")
 
@@ -34,8 +35,15 @@ def _point_at(model: ModelRepository, version: int, event: str) -> Current:
         known = ", ".join(map(str, model.versions()))
         raise PublishError(f"{model.directory}: has no version {version}; expected one of {known}")
     if not model.is_whole(version):
-        raise PublishError(f"{model.path(version)}: is not what was published: a file is missing or was changed")
+        raise PublishError(
+            f"{model.path(version)}: is not what was published: a file is missing or was changed; "
+            f"whole are: {_whole(model)}"
+        )
     current = model.current()
     if current.version == version and current.sha256 == sha256_of(model.path(version) / MANIFEST):
         return current
     return model.point_at(version, event)
+
+
+def _whole(model: ModelRepository) -> str:
+    return ", ".join(map(str, model.whole_versions())) or "none"

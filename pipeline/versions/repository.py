@@ -5,6 +5,7 @@ that is killed between any two leaves the version that was current before, or th
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import time
@@ -16,13 +17,30 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from pipeline.errors import PublishError
-from protos.artifact.layout import CURRENT, HISTORY, KNOWN_ANSWERS, MANIFEST, MODEL, sha256_of
-from protos.artifact.v1.manifest_pb2 import Current, HistoryEntry, Manifest
+from protos.artifact.layout import (
+    CURRENT,
+    CURRENT_MAX_BYTES,
+    FILE_MAX_BYTES,
+    HISTORY,
+    HISTORY_MAX_BYTES,
+    KNOWN_ANSWERS,
+    MANIFEST,
+    MANIFEST_MAX_BYTES,
+    MODEL,
+    UnusableFileError,
+    read_file,
+    sha256_of,
+    version_number,
+)
+from protos.artifact.v1.manifest_pb2 import Current, File, HistoryEntry, Manifest
 
 LOCK = ".lock"
 STAGING = ".staging"
 CARD = "README.md"
 REPORT = "report"
+
+logger = logging.getLogger(__name__)
+GARBLED = (json_format.ParseError, UnicodeDecodeError, RecursionError, UnusableFileError)
 
 LOCK_WAIT_S = 30.0  # a writer needs milliseconds
 
@@ -40,7 +58,7 @@ class ModelRepository:
         Raises PublishError when something cannot be written, here or in the block.
         """
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory)
             with (self.directory / LOCK).open("a") as lock:
                 self._acquire(lock.fileno())
                 self._recover()
@@ -61,9 +79,13 @@ class ModelRepository:
                 time.sleep(0.05)
 
     def versions(self) -> list[int]:
-        """Every version directory, in order."""
+        """Every version directory, in order; files and symbolic links are none."""
+        return [number for number in self._numbers() if _is_directory(self.path(number))]
+
+    def _numbers(self) -> list[int]:
+        """Every number that a name in the folder uses, whatever is behind it."""
         paths = self.directory.iterdir() if self.directory.is_dir() else ()
-        return sorted(int(path.name) for path in paths if path.name.isdecimal())
+        return sorted(number for path in paths if (number := version_number(path.name)) is not None)
 
     def demand_versions(self) -> None:
         """Refuse a mistyped path before a lock is made there; raises PublishError where there is no version."""
@@ -78,28 +100,47 @@ class ModelRepository:
         """The manifest of a version; raises PublishError when it cannot be read."""
         path = self.path(version) / MANIFEST
         try:
-            return json_format.Parse(path.read_bytes(), Manifest(), ignore_unknown_fields=True)
-        except (OSError, json_format.ParseError, UnicodeDecodeError) as error:
+            return json_format.Parse(read_file(path, MANIFEST_MAX_BYTES), Manifest(), ignore_unknown_fields=True)
+        except (OSError, *GARBLED) as error:
             raise PublishError(f"{path}: cannot be read: {error}; remove that version directory") from error
 
     def is_whole(self, version: int) -> bool:
         """Whether a version has its files, each with the hash that its manifest names."""
         directory, manifest = self.path(version), self.manifest(version)
-        named = {file.path: file.sha256 for file in manifest.files}
         return (
             manifest.version == version
-            and {MODEL, KNOWN_ANSWERS} <= named.keys()
-            and all(
-                (directory / name).is_file() and sha256_of(directory / name) == digest for name, digest in named.items()
-            )
+            and {MODEL, KNOWN_ANSWERS} <= {file.path for file in manifest.files}
+            and all(_is_intact(directory / file.path, file) for file in manifest.files)
         )
 
-    def current(self) -> Current:
-        """What CURRENT says; empty where there is none, or none that can be read: the next writer mends it."""
+    def readable_manifest(self, version: int) -> Manifest | None:
+        """The manifest of a version; None, with a warning, where it cannot be read."""
         try:
-            return json_format.Parse((self.directory / CURRENT).read_bytes(), Current(), ignore_unknown_fields=True)
-        except (FileNotFoundError, json_format.ParseError, UnicodeDecodeError):
+            return self.manifest(version)
+        except PublishError as error:
+            logger.warning("version %d is skipped: %s", version, error)
+            return None
+
+    def whole_versions(self) -> list[int]:
+        """The versions that could be served, in order."""
+        return [
+            version
+            for version in self.versions()
+            if self.readable_manifest(version) is not None and self.is_whole(version)
+        ]
+
+    def current(self) -> Current:
+        """What CURRENT says; empty where there is none, or it is garbled: the next writer mends it.
+
+        Raises PublishError where the file is there and the system does not let us read it.
+        """
+        path = self.directory / CURRENT
+        try:
+            return json_format.Parse(read_file(path, CURRENT_MAX_BYTES), Current(), ignore_unknown_fields=True)
+        except (FileNotFoundError, *GARBLED):
             return Current()
+        except OSError as error:
+            raise PublishError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
 
     def current_manifest(self) -> Manifest | None:
         """The manifest of the version that CURRENT names; None where there is none, or none that can be read."""
@@ -110,20 +151,26 @@ class ModelRepository:
             return None
 
     def history(self) -> list[HistoryEntry]:
-        """Every whole line of HISTORY; a last one without its end is being written, or its writer was killed."""
-        path = self.directory / HISTORY
-        lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
+        """Every readable line of HISTORY; a last one without its end is being written, or its writer was killed."""
         try:
-            return [json_format.Parse(line, HistoryEntry(), ignore_unknown_fields=True) for line in lines]
-        except json_format.ParseError as error:
-            raise PublishError(
-                f"{path}: cannot be read: {error}; expected an artifact.v1.HistoryEntry a line"
-            ) from error
+            lines = self._history_lines()
+        except UnusableFileError as error:
+            logger.warning("%s; the history is skipped", error)
+            return []
+        return [entry for line in lines if (entry := _history_entry(line)) is not None]
+
+    def _history_lines(self) -> list[bytes]:
+        try:
+            return read_file(self.directory / HISTORY, HISTORY_MAX_BYTES).split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise PublishError(f"{self.directory / HISTORY}: cannot be read: {error.strerror}") from error
 
     def next_version(self) -> int:
         """The lowest number above all that were ever used."""
         named = [entry.version for entry in self.history()]
-        return 1 + max([0, self.current().version, *self.versions(), *named])
+        return 1 + max([0, self.current().version, *self._numbers(), *named])
 
     def point_at(self, version: int, event: str) -> Current:
         """Make `version` current, and write it to HISTORY as `event`."""
@@ -149,11 +196,34 @@ class ModelRepository:
     def _recover(self) -> None:
         """Undo what a killed writer began and finish what it had made visible."""
         shutil.rmtree(self.directory / STAGING, ignore_errors=True)
+        self._set_bad_history_aside()
         self._truncate_torn_history()
         current, history = self.current(), self.history()
         if current.generation > max([0, *(entry.generation for entry in history)]):
             known = any(entry.version == current.version for entry in history)
             self._append_change("promote" if known else "publish", current)
+
+    def _set_bad_history_aside(self) -> None:
+        """Keep a damaged HISTORY under another name, and its readable lines under its own."""
+        try:
+            lines = self._history_lines()
+        except UnusableFileError:
+            lines, good = [], None
+        else:
+            good = [line for line in lines if _history_entry(line) is not None]
+        if good == lines and good is not None:
+            return
+        path = self.directory / HISTORY
+        number = 1 + len(list(self.directory.glob(f"{HISTORY}.bad-*")))
+        aside = path.with_name(f"{HISTORY}.bad-{number}")
+        path.rename(aside)
+        logger.warning("%s: was damaged; it is kept as %s, its readable lines stay", path, aside.name)
+        if good:
+            replacement = self.directory / STAGING / HISTORY
+            replacement.parent.mkdir(exist_ok=True)
+            write_durably(replacement, b"".join(line + b"\n" for line in good), mode=0o644)
+            replacement.replace(path)
+        sync_directory(self.directory)
 
     def _truncate_torn_history(self) -> None:
         path = self.directory / HISTORY
@@ -184,6 +254,7 @@ class ModelRepository:
         with (self.directory / HISTORY).open("ab") as file:
             file.write(to_json(entry, indent=None))
             file.flush()
+            os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
 
 
@@ -199,12 +270,39 @@ def to_json(message: Message, indent: int | None = 2) -> bytes:
     return f"{text}\n".encode()
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a new file that everybody may read and nobody should change, and wait until it is on the disk."""
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_intact(path: Path, file: File) -> bool:
+    try:
+        return sha256_of(path, min(file.size_bytes or FILE_MAX_BYTES, FILE_MAX_BYTES)) == file.sha256
+    except (FileNotFoundError, NotADirectoryError, UnusableFileError):
+        return False
+
+
+def _history_entry(line: bytes) -> HistoryEntry | None:
+    try:
+        return json_format.Parse(line, HistoryEntry(), ignore_unknown_fields=True)
+    except GARBLED:
+        return None
+
+
+def make_directory(directory: Path) -> None:
+    """Create a directory and its parents, readable by everybody whatever the umask; what exists is not changed."""
+    if not directory.is_dir():
+        make_directory(directory.parent)
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)
+        sync_directory(directory.parent)
+
+
+def write_durably(path: Path, content: bytes, mode: int = 0o444) -> None:
+    """Write a new file that everybody may read, by default read-only, and wait until it is on the disk."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()
-        os.fchmod(file.fileno(), 0o444)
+        os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
 
 

@@ -1,6 +1,7 @@
 """Publishing: whole or not at all, once, under numbers that are never used twice."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -157,13 +158,61 @@ def test_damage_to_any_file_makes_it_another(repository: Path) -> None:
     assert publish_text(repository, "one").version == 2
 
 
-def test_a_garbled_history_is_told_by_name(repository: Path) -> None:
-    """A whole line that is no entry was written by nobody of ours."""
+@pytest.mark.parametrize(
+    "bad", [b"nonsense\n", b"\xff\xfe\n", b"[" * 100_000 + b"\n"], ids=["text", "not-utf-8", "deep"]
+)
+def test_a_bad_line_of_the_history_is_set_aside(repository: Path, bad: bytes) -> None:
+    """The next run publishes; the readable lines stay, and the damaged file is kept."""
     publish_text(repository, "one")
-    with (repository / "digits" / "HISTORY.jsonl").open("a") as file:
-        file.write("nonsense\n")
-    with pytest.raises(PublishError, match=r"HISTORY\.jsonl: cannot be read"):
-        publish_text(repository, "two")
+    history = repository / "digits" / "HISTORY.jsonl"
+    history.write_bytes(bad + history.read_bytes())
+    publish_text(repository, "two")
+    assert [entry.version for entry in ModelRepository(repository / "digits").history()] == [1, 2]
+    assert bad in (repository / "digits" / "HISTORY.jsonl.bad-1").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["7", "00000009", "\u0663"], ids=["no-manifest", "zeros", "arabic"])
+def test_a_stray_directory_stops_no_run(repository: Path, name: str) -> None:
+    """It is skipped, and a number that it uses is not used again."""
+    publish_text(repository, "one")
+    (repository / "digits" / name).mkdir()
+    assert publish_text(repository, "two").version == (8 if name == "7" else 2)
+
+
+def test_a_file_or_a_link_with_a_number_is_no_version(repository: Path) -> None:
+    """Both are skipped, and their numbers are not used again."""
+    publish_text(repository, "one")
+    (repository / "digits" / "5").write_text("")
+    (repository / "digits" / "6").symlink_to("1")
+    assert publish_text(repository, "two").version == 7
+    assert ModelRepository(repository / "digits").versions() == [1, 7]
+
+
+def test_a_damaged_manifest_stops_no_run(repository: Path) -> None:
+    """Neither one cut short, nor a FIFO, nor a file of 3 GB."""
+    for content in ("one", "two", "three"):
+        publish_text(repository, content)
+    manifests = [repository / "digits" / number / "manifest.json" for number in "123"]
+    for manifest in manifests:
+        manifest.unlink()
+    manifests[0].write_text('{"version":')
+    os.mkfifo(manifests[1])
+    manifests[2].touch()
+    os.truncate(manifests[2], 3 << 30)
+    assert publish_text(repository, "four").version == 4
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0], ids=["077", "027", "000"])
+def test_everybody_can_read_a_version_whatever_the_umask(repository: Path, umask: int) -> None:
+    """Directories are 0755; files are 0444, HISTORY 0644."""
+    code = "import os, sys, pathlib, tests.pipeline.test_publish as t; os.umask(int(sys.argv[2])); "
+    code += "t.publish_text(pathlib.Path(sys.argv[1]), 'one')"
+    subprocess.run([sys.executable, "-c", code, repository, str(umask)], cwd=ROOT, check=True, timeout=110)
+    model = repository / "digits"
+    directories = [repository, model, model / "1", model / "1" / "report"]
+    assert {path.stat().st_mode & 0o777 for path in directories} == {0o755}
+    assert (model / "CURRENT").stat().st_mode & 0o777 == 0o444
+    assert (model / "HISTORY.jsonl").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_number_is_never_used_twice(repository: Path) -> None:
