@@ -9,16 +9,9 @@ from pathlib import Path
 
 from pipeline.pages.page import INDEX
 from pipeline.versions.card import card
-from pipeline.versions.repository import (
-    CARD,
-    REPORT,
-    STAGING,
-    ModelRepository,
-    make_directory,
-    sync_directory,
-    to_json,
-    write_durably,
-)
+from pipeline.versions.durable import make_directory, sync_directory, write_durably
+from pipeline.versions.history import to_json
+from pipeline.versions.repository import CARD, REPORT, STAGING, ModelRepository
 from protos.artifact.layout import FEATURES, KNOWN_ANSWERS, MANIFEST, MODEL, SCHEMA, sha256_of
 from protos.artifact.v1.manifest_pb2 import File, Manifest
 
@@ -80,7 +73,7 @@ def find_same(model: ModelRepository, candidate: Path, description: Manifest) ->
 
 def _was_announced(model: ModelRepository, version: int) -> bool:
     """Whether CURRENT ever named the version; if not, its writer was killed just before."""
-    return any(entry.version == version for entry in model.history())
+    return any(entry.version == version for entry in model.history.entries())
 
 
 def _create_version(model: ModelRepository, candidate: Path, description: Manifest) -> int:

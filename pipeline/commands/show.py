@@ -14,7 +14,8 @@ from pipeline.printable import printable
 from pipeline.summary import for_terminal
 from pipeline.versions.card import card
 from pipeline.versions.difference import differences
-from pipeline.versions.repository import REPORT, ModelRepository, to_json
+from pipeline.versions.history import to_json
+from pipeline.versions.repository import REPORT, ModelRepository
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 

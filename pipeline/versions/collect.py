@@ -5,7 +5,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline.errors import PublishError
-from pipeline.versions.repository import STAGING, ModelRepository, sync_directory
+from pipeline.versions.durable import sync_directory
+from pipeline.versions.repository import STAGING, ModelRepository
 from protos.artifact.layout import CURRENT
 
 
@@ -21,8 +22,7 @@ class Removed:
 def removable(model: ModelRepository, *, keep: int, protect: Collection[int] = ()) -> list[Removed]:
     """What `collect` would remove, the oldest first; changes nothing.
 
-    Kept are the current version, the one that a rollback would bring back, the newest `keep` >= 1, `protect`,
-    and what cannot be read.
+    Kept are the current version, the one that a rollback would bring back, the newest `keep` >= 1, and `protect`.
     Raises PublishError where CURRENT cannot tell which the current one is, or where `protect` names none of ours.
     """
     versions, current = model.versions(), model.current()
@@ -34,11 +34,7 @@ def removable(model: ModelRepository, *, keep: int, protect: Collection[int] = (
         raise PublishError(f"{model.directory}: has no version {unknown[0]} to protect; expected {versions}")
     # The newest always stays, so the highest number is never forgotten, even of a version that no history names.
     kept = {current.version, current.previous, *versions[-max(1, keep) :], *protect}
-    return [
-        Removed(version, _size_bytes(model, version))
-        for version in versions
-        if version not in kept and model.readable_manifest(version)
-    ]
+    return [Removed(version, _size_bytes(model, version)) for version in versions if version not in kept]
 
 
 def collect(model: ModelRepository, *, keep: int, protect: Collection[int] = ()) -> list[Removed]:

@@ -60,7 +60,7 @@ def find_made(model: ModelRepository, fingerprint: str) -> Made | None:
 
 def _made_versions(model: ModelRepository, fingerprint: str) -> Iterator[int]:
     """The published versions that runs of this fingerprint made, the newest first."""
-    history = model.history()
+    history = model.history.entries()
     repeats = {entry.version for entry in history if entry.fingerprint == fingerprint}
     published = {entry.version for entry in history if entry.event in CHANGES}
     for version in reversed([version for version in model.versions() if version in published]):
@@ -84,7 +84,7 @@ def _is_whole(model: ModelRepository, version: int) -> bool:
 
 def _refusal(model: ModelRepository, fingerprint: str) -> Made | None:
     """A refusal since CURRENT last changed; beside another champion the gates might decide otherwise."""
-    for entry in reversed(model.history()):
+    for entry in reversed(model.history.entries()):
         if entry.event in CHANGES:
             return None
         if entry.event == "reject" and entry.fingerprint == fingerprint:

@@ -6,7 +6,6 @@ that is killed between any two leaves the version that was current before, or th
 
 import fcntl
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -14,15 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from google.protobuf import json_format
-from google.protobuf.message import Message
 
 from pipeline.errors import PublishError
+from pipeline.versions.durable import make_directory, sync_directory, write_durably
+from pipeline.versions.history import GARBLED, History, to_json
 from protos.artifact.layout import (
     CURRENT,
     CURRENT_MAX_BYTES,
     FILE_MAX_BYTES,
-    HISTORY,
-    HISTORY_MAX_BYTES,
     KNOWN_ANSWERS,
     MANIFEST,
     MANIFEST_MAX_BYTES,
@@ -40,7 +38,6 @@ CARD = "README.md"
 REPORT = "report"
 
 logger = logging.getLogger(__name__)
-GARBLED = (json_format.ParseError, UnicodeDecodeError, RecursionError, UnusableFileError)
 
 LOCK_WAIT_S = 30.0  # a writer needs milliseconds
 
@@ -50,6 +47,7 @@ class ModelRepository:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.history = History(directory)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -150,26 +148,9 @@ class ModelRepository:
         except PublishError:
             return None
 
-    def history(self) -> list[HistoryEntry]:
-        """Every readable line of HISTORY; a last one without its end is being written, or its writer was killed."""
-        try:
-            lines = self._history_lines()
-        except UnusableFileError as error:
-            logger.warning("%s; the history is skipped", error)
-            return []
-        return [entry for line in lines if (entry := _history_entry(line)) is not None]
-
-    def _history_lines(self) -> list[bytes]:
-        try:
-            return read_file(self.directory / HISTORY, HISTORY_MAX_BYTES).split(b"\n")[:-1]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise PublishError(f"{self.directory / HISTORY}: cannot be read: {error.strerror}") from error
-
     def next_version(self) -> int:
         """The lowest number above all that were ever used."""
-        named = [entry.version for entry in self.history()]
+        named = [entry.version for entry in self.history.entries()]
         return 1 + max([0, self.current().version, *self._numbers(), *named])
 
     def point_at(self, version: int, event: str) -> Current:
@@ -179,7 +160,7 @@ class ModelRepository:
             version=version,
             sha256=sha256_of(self.path(version) / MANIFEST),
             previous=before.version,
-            generation=1 + max([before.generation, *(entry.generation for entry in self.history())]),
+            generation=1 + max([before.generation, *(entry.generation for entry in self.history.entries())]),
         )
         replacement = self.directory / STAGING / CURRENT
         replacement.parent.mkdir(exist_ok=True)
@@ -191,50 +172,20 @@ class ModelRepository:
 
     def reject(self, reason: str, fingerprint: str) -> None:
         """Write to HISTORY that a candidate was refused, and why; it got no number, and CURRENT stays as it is."""
-        self._append_history(HistoryEntry(event="reject", reason=reason, fingerprint=fingerprint))
+        self.history.append(HistoryEntry(event="reject", reason=reason, fingerprint=fingerprint))
 
     def _recover(self) -> None:
         """Undo what a killed writer began and finish what it had made visible."""
         shutil.rmtree(self.directory / STAGING, ignore_errors=True)
-        self._set_bad_history_aside()
-        self._truncate_torn_history()
-        current, history = self.current(), self.history()
+        self.history.mend(self.directory / STAGING)
+        current, history = self.current(), self.history.entries()
         if current.generation > max([0, *(entry.generation for entry in history)]):
             known = any(entry.version == current.version for entry in history)
             self._append_change("promote" if known else "publish", current)
 
-    def _set_bad_history_aside(self) -> None:
-        """Keep a damaged HISTORY under another name, and its readable lines under its own."""
-        try:
-            lines = self._history_lines()
-        except UnusableFileError:
-            lines, good = [], None
-        else:
-            good = [line for line in lines if _history_entry(line) is not None]
-        if good == lines and good is not None:
-            return
-        path = self.directory / HISTORY
-        number = 1 + len(list(self.directory.glob(f"{HISTORY}.bad-*")))
-        aside = path.with_name(f"{HISTORY}.bad-{number}")
-        path.rename(aside)
-        logger.warning("%s: was damaged; it is kept as %s, its readable lines stay", path, aside.name)
-        if good:
-            replacement = self.directory / STAGING / HISTORY
-            replacement.parent.mkdir(exist_ok=True)
-            write_durably(replacement, b"".join(line + b"\n" for line in good), mode=0o644)
-            replacement.replace(path)
-        sync_directory(self.directory)
-
-    def _truncate_torn_history(self) -> None:
-        path = self.directory / HISTORY
-        content = path.read_bytes() if path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            os.truncate(path, len(whole))
-
     def note_repeat(self, version: int, fingerprint: str) -> None:
         """Write to HISTORY that a run of this fingerprint made `version` once more; CURRENT stays as it is."""
-        self._append_history(
+        self.history.append(
             HistoryEntry(
                 event="repeat",
                 version=version,
@@ -245,29 +196,9 @@ class ModelRepository:
         )
 
     def _append_change(self, event: str, current: Current) -> None:
-        self._append_history(
+        self.history.append(
             HistoryEntry(event=event, version=current.version, generation=current.generation, sha256=current.sha256)
         )
-
-    def _append_history(self, entry: HistoryEntry) -> None:
-        entry.time.GetCurrentTime()
-        with (self.directory / HISTORY).open("ab") as file:
-            file.write(to_json(entry, indent=None))
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-
-
-def to_json(message: Message, indent: int | None = 2) -> bytes:
-    """A message of the contract as it stands in a file, with a newline at its end."""
-    text = json_format.MessageToJson(
-        message,
-        preserving_proto_field_name=True,
-        always_print_fields_with_no_presence=True,  # a seed of 0 is a seed
-        sort_keys=True,
-        indent=indent,
-    )
-    return f"{text}\n".encode()
 
 
 def _is_directory(path: Path) -> bool:
@@ -279,37 +210,3 @@ def _is_intact(path: Path, file: File) -> bool:
         return sha256_of(path, min(file.size_bytes or FILE_MAX_BYTES, FILE_MAX_BYTES)) == file.sha256
     except (FileNotFoundError, NotADirectoryError, UnusableFileError):
         return False
-
-
-def _history_entry(line: bytes) -> HistoryEntry | None:
-    try:
-        return json_format.Parse(line, HistoryEntry(), ignore_unknown_fields=True)
-    except GARBLED:
-        return None
-
-
-def make_directory(directory: Path) -> None:
-    """Create a directory and its parents, readable by everybody whatever the umask; what exists is not changed."""
-    if not directory.is_dir():
-        make_directory(directory.parent)
-        directory.mkdir(exist_ok=True)
-        directory.chmod(0o755)
-        sync_directory(directory.parent)
-
-
-def write_durably(path: Path, content: bytes, mode: int = 0o444) -> None:
-    """Write a new file that everybody may read, by default read-only, and wait until it is on the disk."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fchmod(file.fileno(), mode)
-        os.fsync(file.fileno())
-
-
-def sync_directory(directory: Path) -> None:
-    """Wait until the names in a directory are on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,7 +22,7 @@ MANIFEST_MAX_BYTES = 1 << 20
 HISTORY_MAX_BYTES = 64 << 20  # 200,000 lines
 FILE_MAX_BYTES = 2 << 30  # what protobuf, and so one ONNX file, can hold
 
-_VERSION = re.compile(r"[1-9][0-9]*")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")  # what an int32 of the contract can hold
 
 
 class UnusableFileError(ValueError):
@@ -30,7 +30,7 @@ class UnusableFileError(ValueError):
 
 
 def version_number(name: str) -> int | None:
-    """The number of a version directory of this name: `[1-9][0-9]*` in ASCII digits, else None."""
+    """The number of a version directory of this name: `[1-9][0-9]*` in ASCII digits, nine at most, else None."""
     return int(name) if _VERSION.fullmatch(name) else None
 
 

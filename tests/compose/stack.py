@@ -109,12 +109,16 @@ def password() -> str:
     return f"Basic {base64.b64encode(told.encode()).decode()}"
 
 
+def csrf_token() -> dict[str, str]:
+    """The HTTP headers that let a caller with the password change something."""
+    token = ask_prefect("/csrf-token?client=smoke", authorization=password())[2]["token"]
+    return {"prefect_csrf_client": "smoke", "prefect_csrf_token": token}
+
+
 def prefect(path: str, body: object = None) -> Any:
     """Ask Prefect's API, as a caller with the password."""
-    caller = {"authorization": password(), "prefect_csrf_client": "smoke"}
-    if body is not None:
-        caller["prefect_csrf_token"] = ask_prefect("/csrf-token?client=smoke", **caller)[2]["token"]
-    status, _, answer = ask_prefect(path, body, **caller)
+    token = {} if body is None else csrf_token()
+    status, _, answer = ask_prefect(path, body, authorization=password(), **token)
     assert status < 300, (path, status, answer)
     return answer
 
@@ -135,7 +139,8 @@ def state_of(run: Run) -> tuple[str, str]:
 
 def members(what: str = "membership_healthy") -> int:
     """What the door says of its replicas: how many are healthy (and not ejected)."""
-    program = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9100/metrics').read().decode())"
+    ask = "c = h.HTTPConnection('127.0.0.1:9100'); c.request('GET', '/metrics')"
+    program = f"import http.client as h; {ask}; print(c.getresponse().read().decode())"
     lines = execute("door", "python", "-c", program).splitlines()
     name = f"envoy_cluster_{what}{{"
     return int(next(line for line in lines if line.startswith(name)).split()[-1])

@@ -22,7 +22,7 @@ def test_a_decimal_number_without_leading_zeros_is_a_version(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["0", "00000009", "01", "-1", "+1", "1 ", " 1", "1\n", "٧", "７", "1e3", "", ".staging"]
+    "name", ["0", "00000009", "01", "-1", "+1", "1 ", " 1", "1\n", "٧", "７", "1e3", "", ".staging", "9999999999"]
 )
 def test_no_other_name_is_a_version(name: str) -> None:
     """Nor are digits of other scripts, which `str.isdecimal` and `int` accept."""

@@ -36,7 +36,7 @@ def test_a_refusal_is_exit_code_0_and_its_reason_comes_first(
     assert "passed: rehearsal" in done.stdout
     assert "test images" not in done.stdout
     assert (model.versions(), model.current().version) == ([], 0)
-    (entry,) = model.history()
+    (entry,) = model.history.entries()
     assert entry.event == "reject"
     assert entry.reason.startswith("floor: ")
 
@@ -62,7 +62,7 @@ def test_force_publishes_it_and_the_manifest_says_so(arguments: list[str | Path]
     assert manifest.forced
     assert [verdict.gate for verdict in manifest.verdicts if not verdict.passed] == ["floor"]
     assert manifest.evaluation.image_count == 1000
-    assert [entry.event for entry in model.history()] == ["publish"]
+    assert [entry.event for entry in model.history.entries()] == ["publish"]
 
 
 def test_a_server_confirms_what_was_published(arguments: list[str | Path], tmp_path: Path) -> None:

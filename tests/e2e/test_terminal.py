@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.versions.repository import to_json
+from pipeline.versions.history import to_json
 from tests.programs import run_program, server_process
 from tests.serving.conftest import MNIST, Publisher
 

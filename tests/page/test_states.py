@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from playwright.sync_api import Route, expect
 
-from pipeline.versions.repository import to_json
+from pipeline.versions.history import to_json
 from serving.errors import OverloadedError, to_status
 from tests.browser import needs_chromium
 from tests.page.conftest import Open, Serve

@@ -33,7 +33,7 @@ def finish(model: ModelRepository) -> None:
     assert model.versions() == [3, 4]
     assert not list((model.directory / ".staging").glob("*"))
     assert model.next_version() == 5
-    assert len(model.history()) == 4
+    assert len(model.history.entries()) == 4
 
 
 def main(folder: Path) -> None:

@@ -82,7 +82,7 @@ def finish(repository: Path) -> None:
     model = ModelRepository(repository / "digits")
     assert publication.current_version == publication.version == 2
     assert model.versions() == [1, 2]
-    assert [(entry.event, entry.version) for entry in model.history()] == [("publish", 1), ("publish", 2)]
+    assert [(entry.event, entry.version) for entry in model.history.entries()] == [("publish", 1), ("publish", 2)]
     assert model.current().generation == 2
     assert not list((model.directory / ".staging").glob("*"))
 

@@ -15,10 +15,11 @@ from pipeline.request import Outcome, Request, Stopped
 from pipeline.run import Step
 from pipeline.scheduling.attempt import attempt
 from pipeline.versions.fingerprint import find_made, fingerprint_of
+from pipeline.versions.history import to_json
 from pipeline.versions.manifest import recorded_test
 from pipeline.versions.promote import promote, rollback
 from pipeline.versions.provenance import ROOT, SOURCES, sources_sha256
-from pipeline.versions.repository import ModelRepository, to_json
+from pipeline.versions.repository import ModelRepository
 from protos.artifact.layout import HISTORY, MODEL
 from protos.artifact.v1.manifest_pb2 import HistoryEntry
 from tests.outcomes import ended, published
@@ -187,7 +188,7 @@ def test_a_change_that_changes_no_byte_of_the_model_is_trained_once(model: Model
     assert made.version == 1
     with model.writing():  # what a writer recovers is nothing
         pass
-    assert (model.current(), model.manifest(1), len(model.history())) == (current, manifest, 2)
+    assert (model.current(), model.manifest(1), len(model.history.entries())) == (current, manifest, 2)
 
 
 def refuse(model: ModelRepository, fingerprint: str) -> None:

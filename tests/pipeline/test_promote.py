@@ -35,7 +35,7 @@ def test_both_are_in_the_history(model: ModelRepository) -> None:
     """Who looks later sees what was done."""
     promote(model, 1)
     rollback(model)
-    assert [(entry.event, entry.version) for entry in model.history()[3:]] == [("promote", 1), ("rollback", 3)]
+    assert [(entry.event, entry.version) for entry in model.history.entries()[3:]] == [("promote", 1), ("rollback", 3)]
 
 
 def test_promoting_what_is_current_changes_nothing(model: ModelRepository) -> None:

@@ -167,7 +167,7 @@ def test_a_bad_line_of_the_history_is_set_aside(repository: Path, bad: bytes) ->
     history = repository / "digits" / "HISTORY.jsonl"
     history.write_bytes(bad + history.read_bytes())
     publish_text(repository, "two")
-    assert [entry.version for entry in ModelRepository(repository / "digits").history()] == [1, 2]
+    assert [entry.version for entry in ModelRepository(repository / "digits").history.entries()] == [1, 2]
     assert bad in (repository / "digits" / "HISTORY.jsonl.bad-1").read_bytes()
 
 
@@ -227,7 +227,7 @@ def test_every_change_of_current_is_in_the_history(repository: Path) -> None:
     """One line each, in order."""
     for content in ("one", "two"):
         publish_text(repository, content)
-    entries = ModelRepository(repository / "digits").history()
+    entries = ModelRepository(repository / "digits").history.entries()
     assert [(entry.event, entry.version, entry.generation) for entry in entries] == [
         ("publish", 1, 1),
         ("publish", 2, 2),
@@ -237,7 +237,7 @@ def test_every_change_of_current_is_in_the_history(repository: Path) -> None:
 def test_the_history_has_the_hash_of_every_manifest(repository: Path) -> None:
     """CURRENT proves its own version only; these prove the others."""
     paths = [publish_text(repository, content).path for content in ("one", "two")]
-    entries = ModelRepository(repository / "digits").history()
+    entries = ModelRepository(repository / "digits").history.entries()
     assert [entry.sha256 for entry in entries] == [sha256_of(path / "manifest.json") for path in paths]
 
 
@@ -264,7 +264,7 @@ def test_ten_runs_at_once_publish_ten_versions(repository: Path) -> None:
         thread.join()
     model = ModelRepository(repository / "digits")
     assert sorted(results) == model.versions() == list(range(1, 11))
-    assert [entry.generation for entry in model.history()] == list(range(1, 11))
+    assert [entry.generation for entry in model.history.entries()] == list(range(1, 11))
 
 
 def test_a_repository_that_cannot_be_written_is_told_by_name(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_torn_history_line_is_repaired(repository: Path) -> None:
     with (repository / "digits" / "HISTORY.jsonl").open("a") as file:
         file.write('{"event": "publ')
     publish_text(repository, "two")
-    assert [entry.version for entry in ModelRepository(repository / "digits").history()] == [1, 2]
+    assert [entry.version for entry in ModelRepository(repository / "digits").history.entries()] == [1, 2]
 
 
 def test_kill_9_at_every_step_leaves_the_old_version_and_no_half_one(tmp_path: Path) -> None:

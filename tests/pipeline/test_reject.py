@@ -29,7 +29,7 @@ def model(tmp_path: Path) -> ModelRepository:
 
 def test_the_reason_is_kept(model: ModelRepository) -> None:
     """With the time and what the run was made of; it has no version and no generation."""
-    entry = model.history()[-1]
+    entry = model.history.entries()[-1]
     assert (entry.event, entry.reason, entry.fingerprint) == ("reject", "floor: too low", "f" * 64)
     assert (entry.version, entry.generation, entry.sha256) == (0, 0, "")
     assert entry.time.seconds > 1_700_000_000
@@ -45,7 +45,7 @@ def test_the_same_candidate_may_come_again_where_the_machine_was_the_reason(
 ) -> None:
     """A busy night must not keep a good candidate out for ever: without a fingerprint it is trained again."""
     reject(tmp_path / "repository", REFUSED, verdicts)
-    entry = model.history()[-1]
+    entry = model.history.entries()[-1]
     assert (entry.reason, entry.fingerprint) == ("latency: too slow", kept)
 
 
@@ -53,7 +53,7 @@ def test_a_line_that_is_half_written_is_not_read(model: ModelRepository) -> None
     """Its writer was killed, or writes it now."""
     with (model.directory / "HISTORY.jsonl").open("a") as file:
         file.write('{"event": "publ')
-    assert [entry.event for entry in model.history()] == ["publish", "publish", "reject"]
+    assert [entry.event for entry in model.history.entries()] == ["publish", "publish", "reject"]
 
 
 def test_what_is_served_stays(model: ModelRepository) -> None:
@@ -65,7 +65,7 @@ def test_what_is_served_stays(model: ModelRepository) -> None:
 def test_the_next_writer_finds_nothing_to_mend(model: ModelRepository, tmp_path: Path) -> None:
     """A refusal at the end of the history is no sign of a killed writer."""
     reject(tmp_path / "repository", REFUSED, [TOO_LOW])
-    assert [entry.event for entry in model.history()] == ["publish", "publish", "reject", "reject"]
+    assert [entry.event for entry in model.history.entries()] == ["publish", "publish", "reject", "reject"]
 
 
 def test_the_next_version_goes_on_counting(model: ModelRepository, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_writer_that_was_killed_before_a_refusal_is_mended(model: ModelReposit
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0])
     reject(tmp_path / "repository", REFUSED, [TOO_LOW])
-    assert [entry.event for entry in model.history()] == ["publish", "publish", "reject"]
+    assert [entry.event for entry in model.history.entries()] == ["publish", "publish", "reject"]
 
 
 def test_a_refusal_of_the_first_candidate_makes_no_version(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from pipeline.versions.repository import ModelRepository, to_json
+from pipeline.versions.history import to_json
+from pipeline.versions.repository import ModelRepository
 from protos.artifact.layout import sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.client import AsyncDigitClient, Classifications

@@ -13,7 +13,9 @@ from pipeline.data.dataset import FILE_NAMES, Dataset, read_file
 from pipeline.fetch import fetch
 from pipeline.request import Request
 from pipeline.run import run
-from pipeline.versions.repository import CARD, REPORT, ModelRepository, to_json, write_durably
+from pipeline.versions.durable import write_durably
+from pipeline.versions.history import to_json
+from pipeline.versions.repository import CARD, REPORT, ModelRepository
 from protos.artifact.layout import MANIFEST
 from scripts.make_letters import make_letters
 from tests.outcomes import published

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.versions.repository import to_json
+from pipeline.versions.history import to_json
 from protos.artifact.layout import sha256_of
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.pixels import Images
