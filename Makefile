@@ -43,11 +43,13 @@ page: env  ## a page to draw digits on, in your browser; Ctrl-C stops it
 
 check: lint types imports protos-lint test test-serving  ## everything that a machine can judge
 
-test: env  ## all tests, in random order, in parallel
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow"
+# Of serving's tests only those that need onnx run here; test-serving runs the others, once.
+test: env  ## the tests of all but serving, in random order, in parallel
+	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow" --ignore tests/serving
+	$(BIN)/python -m pytest -n auto -m "not slow" tests/serving/test_memory.py
 
-test-serving: $(SERVING_VENV)/installed  ## serving's tests where torch is not installed
-	$(SERVING_VENV)/bin/python -m pytest tests/serving -n auto -m "not slow"
+test-serving: $(SERVING_VENV)/installed  ## serving's tests, where torch is not installed
+	$(SERVING_VENV)/bin/python -m pytest tests/serving -n auto --dist loadgroup -m "not slow"
 
 lint: env  ## style and format
 	$(BIN)/ruff check

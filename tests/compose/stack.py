@@ -37,7 +37,7 @@ def command(text: str) -> str:
     """Run a command of docs/operations.md, where no terminal is and nothing can be pulled."""
     program, verb, *arguments = text.removeprefix("docker ").split()
     assert program == "compose"
-    without = {"exec": ["-T"], "run": ["-T", "--pull", "never"], "up": ["--no-build", "--pull", "never"]}
+    without = {"exec": ["-T"], "run": ["-T"], "up": ["--no-build", "--pull", "never"]}
     return compose(verb, *without.get(verb, []), *arguments)
 
 
