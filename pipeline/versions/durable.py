@@ -10,7 +10,14 @@ def make_directory(directory: Path) -> None:
         make_directory(directory.parent)
         directory.mkdir(exist_ok=True)
         directory.chmod(0o755)
-        sync_directory(directory.parent)
+
+
+def make_directory_durably(directory: Path) -> None:
+    """The same, and wait until their names are on the disk."""
+    missing = [path for path in (directory, *directory.parents) if not path.is_dir()]
+    make_directory(directory)
+    for path in missing:
+        sync_directory(path.parent)
 
 
 def write_durably(path: Path, content: bytes, mode: int = 0o444) -> None:

@@ -39,12 +39,14 @@ class History:
     def append(self, entry: HistoryEntry) -> None:
         """Write a line, with the time, and wait until it is on the disk."""
         entry.time.GetCurrentTime()
+        is_first = not self._path.exists()
         with self._path.open("ab") as file:
             file.write(to_json(entry, indent=None))
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
-        sync_directory(self._directory)  # its name, for the first line
+        if is_first:
+            sync_directory(self._directory)  # else its name is lost
 
     def mend(self, staging: Path) -> None:
         """Keep a damaged file under another name and its readable lines under its own; cut off a torn last line.

@@ -15,7 +15,7 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from pipeline.errors import PublishError
-from pipeline.versions.durable import make_directory, sync_directory, write_durably
+from pipeline.versions.durable import make_directory_durably, sync_directory, write_durably
 from pipeline.versions.history import GARBLED, History, to_json
 from protos.artifact.layout import (
     CURRENT,
@@ -56,7 +56,7 @@ class ModelRepository:
         Raises PublishError when something cannot be written, here or in the block.
         """
         try:
-            make_directory(self.directory)
+            make_directory_durably(self.directory)
             with (self.directory / LOCK).open("a") as lock:
                 self._acquire(lock.fileno())
                 self._recover()

@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 from pipeline.versions import collect as collect_module
+from pipeline.versions import durable, history
 from pipeline.versions import repository as repository_module
 from pipeline.versions.collect import collect
 from pipeline.versions.repository import ModelRepository
 from tests.pipeline.killed import run_until_killed
 from tests.pipeline.test_publish import publish_text
 
-WATCHED = {collect_module.__file__, repository_module.__file__, shutil.__file__}
+WATCHED = {str(module.__file__) for module in (collect_module, durable, history, repository_module, shutil)}
 
 
 def look(model: ModelRepository) -> int:

@@ -1,4 +1,4 @@
-"""Kills a publishing process with SIGKILL before every single line that it runs, and looks at what it left.
+"""Kills a publishing process with SIGKILL before every line that touches the disk, and looks at what it left.
 
 `python -m tests.pipeline.kill_publish FOLDER`; a program of its own, since it forks, which a process with threads
 should not. Prints what it did as JSON; fails with an assertion at the first thing that is wrong.
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline import publish as publish_module
 from pipeline.publish import publish
+from pipeline.versions import durable, history
 from pipeline.versions import repository as repository_module
 from pipeline.versions.repository import ModelRepository
 from protos.artifact.layout import sha256_of
@@ -25,7 +26,7 @@ from tests.pipeline.killed import run_until_killed
 
 VERSIONS = Path(__file__).parents[1] / "serving" / "versions"
 FILES = {"model.onnx", "features.onnx", "known_answers.npz", "README.md", "report/index.html"}
-WATCHED = {publish_module.__file__, repository_module.__file__}
+WATCHED = {str(module.__file__) for module in (publish_module, durable, history, repository_module)}
 
 
 def description(version: int) -> Manifest:
