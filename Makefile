@@ -19,7 +19,7 @@ LOCK_GROUP = $(subst pyproject.toml,,$(LOCK))
 PROTOC = $(BIN)/uv run --quiet --isolated --no-project --with-requirements requirements/protoc.txt python -m grpc_tools.protoc
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo page check test lint types imports protos protos-lint test-serving check-slow check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload bench-trailer lock clean
+.PHONY: help env demo page check test lint types imports protos protos-archive protos-lint test-serving check-slow check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload bench-trailer lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,9 @@ protos-lint: env
 protos: env  ## generate the code of the protos anew, and openapi.json
 	$(PROTOC) -I. -I$(GOOGLE) --python_out=. --pyi_out=. $$(find protos -name '*.proto')
 	$(BIN)/python -m scripts.openapi
+
+protos-archive: env  ## the protos with all that they import, for callers in other languages: dist/protos.tar
+	@$(BIN)/python -m scripts.protos_archive dist/protos.tar
 
 bench: env  ## training: ours beside the notebook's loop, and every preset over five seeds
 	$(BIN)/python -m tests.benchmarks.bench_training
