@@ -26,7 +26,7 @@ def code_revision() -> str:
         return told
     if _git("ls-files", "--error-unmatch", "pipeline") is None:  # installed: a repository around it is another's
         return _installed_version()
-    revision = _git("rev-parse", "HEAD")
+    revision = _git("rev-parse", "HEAD") or "unknown"  # before the first commit
     return f"{revision}+changes" if _git("status", "--porcelain", "--untracked-files=no") else revision
 
 

@@ -28,7 +28,7 @@ def new_environment(folder: Path) -> Path:
 @contextmanager
 def installed_server(binaries: Path, repository: Path, folder: Path, **environment: str) -> Iterator[str]:
     """The address of a server that `digits-serve` starts in `folder`; its log is `folder`/log."""
-    command = [binaries / "digits-serve", "serve", "--json", "--port", "0", "--provider", "cpu"]
+    command: list[str | Path] = [binaries / "digits-serve", "serve", "--json", "--port", "0", "--provider", "cpu"]
     with (
         (folder / "log").open("w") as log,
         subprocess.Popen(
@@ -57,7 +57,7 @@ TEST_FILES = (MNIST / "t10k-images-idx3-ubyte.gz", "--labels", MNIST / "t10k-lab
 
 def accuracy(binaries: Path, address: str, folder: Path, **environment: str) -> float:
     """The share of MNIST's test images that `digits-serve classify` finds classified correctly."""
-    command = [binaries / "digits-serve", "classify", "--json", "--server", address, *TEST_FILES]
+    command: list[str | Path] = [binaries / "digits-serve", "classify", "--json", "--server", address, *TEST_FILES]
     done = subprocess.run(
         command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, timeout=100
     )
