@@ -23,7 +23,16 @@ PROTOS = sorted(path.relative_to(ROOT) for path in (ROOT / "protos").rglob("*.pr
 def test_the_generated_code_describes_the_protos(tmp_path: Path) -> None:
     """Compiled here, they say the same: else `make protos` was forgotten."""
     google = str(Path(http_pb2.__file__).parents[2])  # where google/api/annotations.proto lies
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", f"-I{google}", "-o", tmp_path / "set", *PROTOS]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        "-I.",
+        f"-I{google}",
+        "-o",
+        tmp_path / "set",
+        *PROTOS,
+    ]
     subprocess.run(command, cwd=ROOT, check=True)
     compiled = FileDescriptorSet.FromString((tmp_path / "set").read_bytes())
     assert len(compiled.file) == len(PROTOS)
