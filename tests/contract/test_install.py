@@ -70,7 +70,7 @@ def test_an_editable_copy_runs_the_checkout(tmp_path: Path) -> None:
     """As `pip install -e .` makes it."""
     python = new_environment(tmp_path) / "python"
     uv("pip", "install", "--offline", "--no-deps", "--python", python, "--editable", ROOT)
-    command = [python, "-c", "import models, pipeline, serving, protos; print(serving.__file__)"]
+    command: list[str | Path] = [python, "-c", "import models, pipeline, serving, protos; print(serving.__file__)"]
     found = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
     assert Path(found) == ROOT / "serving" / "__init__.py"
 
@@ -89,7 +89,7 @@ def test_the_usage_line_names_the_program_as_it_was_started(
     installed: Path, tmp_path: Path, program: tuple[str, ...], usage: str
 ) -> None:
     """In a folder that has nothing of the checkout."""
-    command = [installed / program[0], *program[1:], "--help"]
+    command: list[str | Path] = [installed / program[0], *program[1:], "--help"]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert done.stdout.startswith(f"usage: {usage} [-h]")
 

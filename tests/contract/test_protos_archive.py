@@ -68,7 +68,7 @@ def test_protoc_needs_nothing_but_the_archive(include: Path, tmp_path: Path, lan
 def test_node_calls_the_server(include: Path, tmp_path: Path, source: str) -> None:
     """With proto-loader, from the archive and by the two include paths of a checkout."""
     packages = ["@grpc/grpc-js", "@grpc/proto-loader"]
-    command = ["npm", "install", "--silent", "--prefix", tmp_path, *packages]
+    command: list[str | Path] = ["npm", "install", "--silent", "--prefix", tmp_path, *packages]
     subprocess.run(command, check=True, timeout=200)
     (tmp_path / "call.js").write_text(NODE)
     google = Path(http_pb2.__file__).parents[2]
@@ -77,7 +77,7 @@ def test_node_calls_the_server(include: Path, tmp_path: Path, source: str) -> No
     publisher = Publisher(tmp_path / "repository")
     publisher.publish(1)
     with server_process(publisher.root, tmp_path / "log", "--provider", "cpu") as server:
-        call = ["node", tmp_path / "call.js", server.address, folders, image.tobytes().hex()]
+        call: list[str | Path] = ["node", tmp_path / "call.js", server.address, folders, image.tobytes().hex()]
         done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [read_labels(MNIST / "t10k-labels-idx1-ubyte.gz")[0]]
