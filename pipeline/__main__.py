@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command runs: a Ctrl-C shows no traceback of an import
@@ -11,6 +12,8 @@ from pipeline import logs
 from pipeline.commands import gc, lab, run, schedule, show, versions
 from pipeline.errors import PipelineError
 from pipeline.printable import printable
+
+PROGRAM = "digits" if Path(sys.argv[0]).name == "digits" else "python -m pipeline"  # as it was started
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,12 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
         if options.debug:
             raise
         reason = str(error).strip().splitlines() or ["no reason given"]
-        return _fail(f"{type(error).__name__}: {reason[0]} (python -m pipeline --debug shows where)")
+        return _fail(f"{type(error).__name__}: {reason[0]} ({PROGRAM} --debug shows where)")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline", description="Train, prove and publish a digit classifier as an ONNX model version."
+        prog=PROGRAM, description="Train, prove and publish a digit classifier as an ONNX model version."
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an unexpected failure")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

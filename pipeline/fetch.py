@@ -154,7 +154,7 @@ def _download(path: Path, sha256: str, mirrors: Sequence[str], patience: Patienc
                 return mirror
     raise FetchError(
         f"{path.name}: no mirror gave it in {patience.rounds} rounds ({', '.join(mirrors)}); "
-        "check the network, or put the files into a folder and name that as the data set"
+        "check the network, or put the files into a folder and name it: --dataset FOLDER"
     )
 
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command runs: a Ctrl-C shows no traceback of an import
@@ -14,11 +15,13 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from serving import classify, serve
 from serving.exit import exit_now
 
+PROGRAM = "digits-serve" if Path(sys.argv[0]).name == "digits-serve" else "python -m serving"  # as it was started
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m serving",
+        prog=PROGRAM,
         description="Serve the newest good model version over gRPC, or have images classified by a server.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

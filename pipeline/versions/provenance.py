@@ -16,15 +16,17 @@ PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime-gpu", "onnxru
 
 
 def code_revision() -> str:
-    """The git revision of the code, with "+changes" where tracked files differ from it; "unknown" outside git.
+    """The git revision of the code, with "+changes" where tracked files differ from it.
+
+    Of an installed copy it is the package and its version, such as "digits 0.1.0"; "unknown" where there is neither.
 
     An image has no git: there the environment says it, as the image was told when it was built.
     """
     if told := os.environ.get(REVISION):
         return told
-    revision = _git("rev-parse", "HEAD")
-    if revision is None:
-        return "unknown"
+    if _git("ls-files", "--error-unmatch", "pipeline") is None:  # installed: a repository around it is another's
+        return _installed_version()
+    revision = _git("rev-parse", "HEAD") or "unknown"  # before the first commit
     return f"{revision}+changes" if _git("status", "--porcelain", "--untracked-files=no") else revision
 
 
@@ -48,6 +50,13 @@ def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
         except ModuleNotFoundError:
             continue
     return versions
+
+
+def _installed_version() -> str:
+    try:
+        return f"digits {version('digits')}"
+    except ModuleNotFoundError:
+        return "unknown"
 
 
 def _git(*arguments: str) -> str | None:

@@ -50,6 +50,9 @@ class GrpcioTransport:
             for service in services:
                 handlers = {rpc.name: self._handler(rpc) for rpc in rpcs(service)}
                 server.add_registered_method_handlers(service.descriptor.full_name, handlers)
+                # grpcio before its aio server had registered methods ignores them without a word.
+                generic = grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
+                server.add_generic_rpc_handlers((generic,))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
 

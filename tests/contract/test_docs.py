@@ -35,7 +35,7 @@ def tracked() -> set[str]:
         "deploy",
     ]
     names = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    return {name for name in names if "_pb2" not in name and not name.endswith("__init__.py")}
+    return {name for name in names if "_pb2" not in name and not name.endswith(("__init__.py", "py.typed"))}
 
 
 def test_the_readme_lists_every_source_file_once() -> None:

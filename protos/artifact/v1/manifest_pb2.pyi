@@ -67,7 +67,7 @@ class Manifest(_message.Message):
     fingerprint: str
     sources_sha256: str
     temperature: float
-    def __init__(self, schema: _Optional[str] = ..., model_name: _Optional[str] = ..., version: _Optional[int] = ..., parent_version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., opset: _Optional[int] = ..., ir_version: _Optional[int] = ..., known_answers: _Optional[_Union[KnownAnswers, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., code_revision: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., validation: _Optional[_Union[Evaluation, _Mapping]] = ..., forced: _Optional[bool] = ..., fingerprint: _Optional[str] = ..., sources_sha256: _Optional[str] = ..., temperature: _Optional[float] = ...) -> None: ...
+    def __init__(self, schema: _Optional[str] = ..., model_name: _Optional[str] = ..., version: _Optional[int] = ..., parent_version: _Optional[int] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., opset: _Optional[int] = ..., ir_version: _Optional[int] = ..., known_answers: _Optional[_Union[KnownAnswers, _Mapping]] = ..., evaluation: _Optional[_Union[Evaluation, _Mapping]] = ..., data: _Optional[_Union[Data, _Mapping]] = ..., config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., code_revision: _Optional[str] = ..., packages: _Optional[_Mapping[str, str]] = ..., created: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., validation: _Optional[_Union[Evaluation, _Mapping]] = ..., forced: bool = ..., fingerprint: _Optional[str] = ..., sources_sha256: _Optional[str] = ..., temperature: _Optional[float] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "sha256", "size_bytes")
@@ -170,7 +170,7 @@ class Verdict(_message.Message):
     detail: str
     abstained: bool
     skipped: bool
-    def __init__(self, gate: _Optional[str] = ..., passed: _Optional[bool] = ..., detail: _Optional[str] = ..., abstained: _Optional[bool] = ..., skipped: _Optional[bool] = ...) -> None: ...
+    def __init__(self, gate: _Optional[str] = ..., passed: bool = ..., detail: _Optional[str] = ..., abstained: bool = ..., skipped: bool = ...) -> None: ...
 
 class Current(_message.Message):
     __slots__ = ("version", "sha256", "previous", "generation")
