@@ -102,7 +102,7 @@ def test_kill_9_at_every_step_leaves_whole_versions(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(done.stdout)

@@ -58,7 +58,7 @@ def test_a_receiver_that_never_answers_is_given_up() -> None:
         silent.listen()
         began = time.monotonic()
         assert not notify(f"http://127.0.0.1:{silent.getsockname()[1]}/", NOTICE, QUICK)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "example", "http://", "http://[", "http://a b/"])

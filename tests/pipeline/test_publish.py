@@ -207,7 +207,7 @@ def test_everybody_can_read_a_version_whatever_the_umask(repository: Path, umask
     """Directories are 0755; files are 0444, HISTORY 0644."""
     code = "import os, sys, pathlib, tests.pipeline.test_publish as t; os.umask(int(sys.argv[2])); "
     code += "t.publish_text(pathlib.Path(sys.argv[1]), 'one')"
-    subprocess.run([sys.executable, "-c", code, repository, str(umask)], cwd=ROOT, check=True, timeout=110)
+    subprocess.run([sys.executable, "-c", code, repository, str(umask)], cwd=ROOT, check=True, timeout=280)
     model = repository / "digits"
     directories = [repository, model, model / "1", model / "1" / "report"]
     assert {path.stat().st_mode & 0o777 for path in directories} == {0o755}
@@ -290,7 +290,7 @@ def test_kill_9_at_every_step_leaves_the_old_version_and_no_half_one(tmp_path: P
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
