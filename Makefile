@@ -19,7 +19,7 @@ LOCK_GROUP = $(subst pyproject.toml,,$(LOCK))
 PROTOC = $(BIN)/uv run --quiet --isolated --no-project --with-requirements requirements/protoc.txt python -m grpc_tools.protoc
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo page check test lint types imports protos protos-archive protos-lint test-serving check-slow check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload bench-trailer lock clean
+.PHONY: help env demo page check test lint types imports protos protos-archive protos-lint test-serving check-slow soak peers check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload bench-trailer lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -94,8 +94,14 @@ bench-overload: env  ## the server when three times as much is asked as it can d
 bench-trailer: env  ## what the serving-timing trailer costs; needs h2load
 	$(BIN)/python -m tests.benchmarks.bench_trailer
 
-check-slow: check  ## also what takes minutes: the lab, Chromium, Prefect's server, swaps under load, overload, fuzzing
-	$(BIN)/python -m pytest -m slow -s
+check-slow: check  ## also what takes minutes: the lab, Chromium, Prefect's server, swaps under load, overload
+	$(BIN)/python -m pytest -m "slow and not soak" -s
+
+soak: env  ## what takes an hour: fuzzing, memory over a hundred swaps, ten thousand photographs
+	$(BIN)/python -m pytest -m soak -s
+
+peers: env  ## the server beside mosec, MLServer and LitServe, each in an environment of its own; needs h2load
+	$(BIN)/python -m tests.benchmarks.bench_serving
 
 check-compose:  ## the whole deployment in containers, from the first start to a restore; needs Docker's engine
 	export COMPOSE="docker compose --project-name digits-check"; \

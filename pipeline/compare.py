@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import onnxruntime
@@ -28,12 +29,20 @@ logger = logging.getLogger(__name__)
 BATCH_SIZE = 1000
 TIMED_IMAGES = 128  # as serving's largest batch
 TIMED_ROUNDS = 31
+LIMIT_S = 600.0  # of all validation images
 
 Images = NDArray[np.uint8]
 
 
 def compare(
-    repository: Path, candidate: Path, description: Manifest, dataset: Dataset, validation: Evaluation, gates: Gates
+    repository: Path,
+    candidate: Path,
+    description: Manifest,
+    dataset: Dataset,
+    validation: Evaluation,
+    gates: Gates,
+    *,
+    limit_s: float = LIMIT_S,
 ) -> tuple[Verdict, ...]:
     """The verdict of every gate on the candidate in the folder `candidate`, which `description` describes.
 
@@ -45,7 +54,7 @@ def compare(
         champion = find_champion(repository, description, dataset)
         if sha256_of(champion.model) == sha256_of(candidate / MODEL):
             return *absolute, *rules.not_compared(f"the file is the same as that of version {champion.version}")
-        compared = _against(champion, candidate / MODEL, description.labels, gates)
+        compared = _against(champion, candidate / MODEL, description.labels, gates, limit_s)
     except ChampionError as error:
         return *absolute, *rules.not_compared(str(error))
     for verdict in compared:
@@ -54,19 +63,21 @@ def compare(
     return *absolute, *compared
 
 
-def _against(champion: Champion, model: Path, labels: Sequence[str], gates: Gates) -> tuple[Verdict, ...]:
+def _against(
+    champion: Champion, model: Path, labels: Sequence[str], gates: Gates, limit_s: float
+) -> tuple[Verdict, ...]:
     split = load_split(champion.dataset, "validation", torch.device("cpu"))
     images, truth = split.images.numpy(), split.labels.numpy()
     if not len(images):
         raise ChampionError(f"version {champion.version} was trained on every image that could compare them")
     try:
         theirs = _session(champion.model)
-        champion_right = _answers(theirs, images) == truth
+        champion_right = _answers(theirs, images, limit_s) == truth
     except Exception as error:  # onnxruntime's exceptions share no base class
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ChampionError(f"version {champion.version} cannot be run: {reason}") from error
     ours = _session(model)
-    right = _answers(ours, images) == truth
+    right = _answers(ours, images, limit_s) == truth
     timed = np.resize(images, (TIMED_IMAGES, *images.shape[1:]))  # repeated where there are fewer
     seconds, their_seconds = _alternating_seconds((ours, theirs), timed)
     return (
@@ -89,10 +100,23 @@ def _session(model: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
-def _answers(session: onnxruntime.InferenceSession, images: Images) -> NDArray[np.int64]:
-    """The index of the most probable label of each image, int64 (image,)."""
+def _answers(session: onnxruntime.InferenceSession, images: Images, limit_s: float) -> NDArray[np.int64]:
+    """The index of the most probable label of each image, int64 (image,); raises TimeoutError after `limit_s`."""
+    options = onnxruntime.RunOptions()
+    timer = Timer(limit_s, setattr, (options, "terminate", True))  # a graph may loop
+    timer.daemon = True
+    timer.start()
     batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
-    return np.concatenate([session.run([OUTPUTS[0]], {INPUT: batch})[0].argmax(axis=1) for batch in batches])
+    try:
+        return np.concatenate(
+            [session.run([OUTPUTS[0]], {INPUT: batch}, options)[0].argmax(axis=1) for batch in batches]
+        )
+    except Exception as error:
+        if options.terminate:
+            raise TimeoutError(f"{len(images)} images take longer than {limit_s:g} s") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 def _pairs(right: NDArray[np.bool_], champion_right: NDArray[np.bool_]) -> Pairs:

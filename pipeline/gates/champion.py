@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.data.dataset import Dataset
 from pipeline.errors import ChampionError, PublishError
 from pipeline.versions.repository import ModelRepository
-from protos.artifact.layout import MODEL
+from protos.artifact.layout import MANIFEST, MODEL, sha256_of
 from protos.artifact.v1.manifest_pb2 import Manifest
 
 
@@ -24,12 +24,13 @@ class Champion:
 def find_champion(repository: Path, description: Manifest, dataset: Dataset) -> Champion:
     """The current version of the model that `description` names; raises ChampionError where there is no fair one."""
     model = ModelRepository(repository / description.model_name)
-    version = model.current().version
+    current = model.current()
+    version = current.version
     if not version:
         raise ChampionError("no version is current yet")
     try:
         manifest = model.manifest(version)
-        if not model.is_whole(version):
+        if not model.is_whole(version) or sha256_of(model.path(version) / MANIFEST) != current.sha256:
             raise ChampionError(f"version {version} is not what was published: a file is missing or was changed")
     except (OSError, PublishError) as error:
         raise ChampionError(f"version {version} cannot be loaded: {error}") from error

@@ -13,6 +13,7 @@ from pipeline.data.dataset import load_split
 from pipeline.gates.verdict import Verdict
 from tests.pipeline.candidates import Candidate, make_candidate
 from tests.pipeline.presets import with_training
+from tests.serving.looping import MODEL
 
 GATES = Gates(floor=0.5, margin=0.03, class_margin=0.1, calibration=0.5, latency_ratio=10)  # for 630 images
 COMPARED = ("champion", "classes", "size", "latency")
@@ -196,3 +197,34 @@ def test_a_champion_that_is_gone_keeps_nobody_out(repository: Path, candidate: C
     told = verdicts(repository, candidate)
     assert not refusals(told)
     assert "version 1 cannot be loaded" in told["champion"].detail
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "known_answers.npz", "features.onnx", "manifest.json"])
+@pytest.mark.parametrize("way", ["changed", "removed"])
+def test_a_champion_that_was_tampered_with_is_none(
+    repository: Path, candidate: Candidate, tmp_path: Path, name: str, way: str
+) -> None:
+    """A byte of a file, or a label in the manifest: no candidate is compared with it, and the verdict says so."""
+    path = repository / "digits" / "1" / name
+    content = path.read_bytes()
+    path.unlink()
+    if way == "changed":
+        path.write_bytes(
+            content.replace(b'"floor"', b'"flour"')
+            if name == "manifest.json"
+            else bytes([content[0] ^ 1]) + content[1:]
+        )
+    told = verdicts(repository, candidate.spoilt(tmp_path / "other", by=0.001))
+    assert all(told[gate].skipped for gate in COMPARED)
+    assert "version 1 is not what was published" in told["champion"].detail or way == "removed"
+
+
+def test_a_champion_whose_graph_loops_keeps_nobody_out(candidate: Candidate, tmp_path: Path) -> None:
+    """The run is ended after the limit, and the verdict says why nothing was compared."""
+    looping = candidate.spoilt(tmp_path / "looping", by=0.001)
+    (looping.folder / "model.onnx").write_bytes(MODEL)
+    looping.publish(tmp_path / "repository")
+    given = (candidate.folder, candidate.description, candidate.dataset, candidate.validation, GATES)
+    told = {verdict.gate: verdict for verdict in compare(tmp_path / "repository", *given, limit_s=2.0)}
+    assert all(told[gate].skipped for gate in COMPARED)
+    assert "version 1 cannot be run: 622 images take longer than 2 s" in told["champion"].detail

@@ -306,6 +306,7 @@ def test_photographs_are_classified_nearly_as_well_as_images(
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_ten_thousand_photographs_are_classified_nearly_as_well_as_images(sessions: Mapping[int, Session]) -> None:
     """Every test image, once."""

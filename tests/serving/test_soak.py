@@ -73,6 +73,7 @@ async def test_twenty_swaps_under_load_fail_no_call(
 
 
 @pytest.mark.parametrize("versions", ["current", "current,previous"])
+@pytest.mark.soak
 async def test_memory_is_flat_over_a_hundred_swaps(
     publisher: Publisher, tmp_path: Path, transport: str, versions: str
 ) -> None:

@@ -213,6 +213,7 @@ def test_five_hundred_drawn_messages_are_answered_by_the_table(wire: Wire) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_ten_thousand_drawn_messages_leave_no_memory_behind(wire: Wire) -> None:
     """New ones every time."""
