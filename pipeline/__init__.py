@@ -10,3 +10,8 @@ if "OMP_WAIT_POLICY" not in os.environ:  # which says the same more coarsely
 
 # onnxruntime's wheels for Linux tell Microsoft of sessions unless told not to (since 1.29), as in serving.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# Prefect's temporary server, and whatever else listens on this machine, is not to be found behind a proxy.
+for _name in ("no_proxy", "NO_PROXY"):
+    if (_others := os.environ.get(_name, "")) != "*":
+        os.environ[_name] = ",".join(filter(None, (_others, "127.0.0.1", "localhost", "::1")))

@@ -9,6 +9,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
 
 from google.rpc import code_pb2
 from opentelemetry.context import Context
@@ -22,6 +24,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from serving.call import Call, Rpc
 from serving.digits import TIMING
 from serving.errors import Status
+from serving.own_address import without_proxy
 
 FLUSH_S = 2.0
 """How long the last spans may take at the end."""
@@ -51,7 +54,8 @@ class Tracing:
     def __init__(self, endpoint: str) -> None:
         self._seldom = _Seldom()
         opentelemetry_log.addHandler(self._seldom)
-        self._exporter = OTLPSpanExporter(endpoint)
+        direct: Any = tuple(without_proxy(urlsplit(endpoint).netloc))
+        self._exporter = OTLPSpanExporter(endpoint, channel_options=direct or None)
         resource = Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "digits")})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
