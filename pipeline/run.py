@@ -73,6 +73,7 @@ def run(
         fingerprint = fingerprint_of(dataset.sha256, preset, device, sources)
         if not (request.again or request.force) and (made := find_made(versions, fingerprint)):
             return _up_to_date(request, made, step)
+        versions.check()
         step(check_network)(preset, summary, device=device)
         training = step(train)(dataset, summary, preset, device=device, checkpoint=checkpoint, on_progress=on_progress)
         temperature = step(calibrate)(checkpoint, dataset, device=device)

@@ -39,6 +39,9 @@ REPORT = "report"
 
 logger = logging.getLogger(__name__)
 
+ROOM_BYTES = 64 << 20
+"""What must be free before a training: a version has about 1 MB."""
+
 LOCK_WAIT_S = 30.0  # a writer needs milliseconds
 
 
@@ -63,6 +66,21 @@ class ModelRepository:
                 yield
         except OSError as error:
             raise PublishError(f"{error.filename or self.directory}: cannot be written: {error.strerror}") from error
+
+    def check(self) -> None:
+        """Before a training: whether it could be published. What is merely damaged is skipped later, and logged now.
+
+        Raises PublishError where the folder cannot be written, CURRENT or HISTORY not be read, or the disk is full.
+        """
+        with self.writing():
+            free_bytes = shutil.disk_usage(self.directory).free
+            if free_bytes < ROOM_BYTES:
+                raise PublishError(f"{self.directory}: {free_bytes} bytes are free, expected at least {ROOM_BYTES}")
+        for version in self.versions():
+            self.readable_manifest(version)
+        for name in sorted(path.name for path in self.directory.iterdir() if path.name.isdecimal()):
+            if version_number(name) not in self.versions():
+                logger.warning("%s: is skipped: expected a directory named by a number", self.directory / name)
 
     def _acquire(self, lock: int) -> None:
         give_up = time.monotonic() + LOCK_WAIT_S

@@ -31,8 +31,8 @@ def test_a_refusal_is_exit_code_0_and_its_reason_comes_first(
     done = run_program(*arguments, OMP_NUM_THREADS="1", COLUMNS="150")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Not promoted: floor: ")
-    assert "expected at least 100.00 %" in done.stdout
-    assert "REFUSED: floor" in done.stdout
+    assert "required at least 100.00 %" in done.stdout
+    assert "REJECTED: floor" in done.stdout
     assert "passed: rehearsal" in done.stdout
     assert "test images" not in done.stdout
     assert (model.versions(), model.current().version) == ([], 0)
