@@ -36,7 +36,7 @@ def test_it_stops_before_the_training(block: object, small_folder: Path, tmp_pat
         dataset=small_folder,
         cache=tmp_path / "runs" / "data",
     )
-    with pytest.raises(PublishError, match="cannot be (written|read)"):
+    with pytest.raises(PublishError, match=r"cannot be (written|read)"):
         run(request, on_progress=steps.append)
     assert steps == []
 
