@@ -35,7 +35,7 @@ from tests.serving.test_envoy import as_json, ask, call
 Start = Callable[..., ServerProcess]
 EJECTIONS = 'envoy_cluster_outlier_detection_ejections_enforced_total{envoy_cluster_name="replicas"}'
 CLASSIFY = "/digits.v1.DigitService/Classify"
-SOON_S = 10.0
+SOON_S = 60.0
 
 
 def until(condition: Callable[[], object]) -> None:
