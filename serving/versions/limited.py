@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 MAX_HUNG = 8
+THREAD_NAME = "load"
 
 R = TypeVar("R")
 
@@ -23,7 +24,7 @@ class LimitedThreads:
             raise TimeoutError
         future: Future[R] = Future()
         self._running.add(future)
-        threading.Thread(target=self._work, args=(work, future), name="load", daemon=True).start()
+        threading.Thread(target=self._work, args=(work, future), name=THREAD_NAME, daemon=True).start()
         done, _ = await asyncio.wait({outcome := asyncio.wrap_future(future)}, timeout=limit_s)
         if not done:
             outcome.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits for it
