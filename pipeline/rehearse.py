@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from pipeline.errors import NoAnswerError, RehearsalError
+from pipeline.errors import NoAnswerError, PublishError, RehearsalError
 from pipeline.gates.verdict import Verdict
 from pipeline.proof.providers import CUDA
 from pipeline.publish import publish
@@ -60,30 +60,46 @@ def rehearse(
     Raises RehearsalError where the rehearsal cannot be carried out, since the server does not start or answer in
     time: that says nothing of the candidate, which is kept below `keep_in`.
     """
+    began = time.monotonic()
+    try:
+        detail = _rehearse_in_folder(candidate, description, providers, command, began + within_s)
+    except _NotInstalledError as error:
+        reason = f"not rehearsed: the serving program is not installed here: {error}"
+        return Verdict("rehearsal", True, reason, skipped=True)
+    except _RejectedError as error:
+        return Verdict("rehearsal", False, str(error))
+    except (RehearsalError, PublishError, OSError) as error:
+        raise RehearsalError(
+            f"the rehearsal could not be carried out: {error}; {_keep(candidate, keep_in, description.model_name)}"
+        ) from error
+    return Verdict("rehearsal", True, f"{detail}, {time.monotonic() - began:.1f} s after its start")
+
+
+def _keep(candidate: Path, folder: Path, model_name: str) -> str:
+    """Copy a candidate that nothing is known of; says where it is, or why it is lost."""
+    kept = folder / f"{model_name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+    try:
+        shutil.copytree(candidate, kept)
+    except OSError as error:
+        return f"the candidate cannot be kept in {kept}: {error}"
+    return f"the candidate is kept in {kept}; correct the cause and run again"
+
+
+def _rehearse_in_folder(
+    candidate: Path, description: Manifest, providers: Sequence[str], command: Sequence[str], give_up: float
+) -> str:
     with TemporaryDirectory(prefix="rehearsal-") as name:
         folder = Path(name)
         publish(folder / "repository", candidate, description)
         arguments = ("--repository", str(folder / "repository"), "--model", description.model_name)
         provider = "cuda" if CUDA in providers else "cpu"
         full = (*command, "--json", "--host", "127.0.0.1", "--port", "0", "--provider", provider, *arguments)
-        began = time.monotonic()
         try:
-            detail = _rehearse(full, folder, candidate / KNOWN_ANSWERS, began + within_s)
-        except _NotInstalledError as error:
-            reason = f"not rehearsed: the serving program is not installed here: {error}"
-            return Verdict("rehearsal", True, reason, skipped=True)
-        except _RejectedError as error:
-            return Verdict("rehearsal", False, str(error))
+            return _rehearse(full, folder, candidate / KNOWN_ANSWERS, give_up)
         except (RehearsalError, NoAnswerError) as error:
             if found := REJECTED.search(_log(folder)):
-                return Verdict("rehearsal", False, f"the server rejects the candidate: {found[1]}")
-            kept = keep_in / f"{description.model_name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
-            shutil.copytree(candidate, kept)
-            raise RehearsalError(
-                f"the rehearsal could not be carried out: {error}; the server's log ends: {_last_line(folder)}; the "
-                f"candidate is kept in {kept}; correct the cause and run again"
-            ) from error
-    return Verdict("rehearsal", True, f"{detail}, {time.monotonic() - began:.1f} s after its start")
+                raise _RejectedError(f"the server rejects the candidate: {found[1]}") from error
+            raise RehearsalError(f"{error}; the server's log ends: {_last_line(folder)}") from error
 
 
 def _rehearse(command: Sequence[str], folder: Path, known_answers: Path, give_up: float) -> str:

@@ -1,6 +1,7 @@
 """The rehearsal: real servers, and programs that are none."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -161,6 +162,25 @@ def test_a_server_without_a_module_of_its_own_is_no_verdict_on_the_candidate(
 ) -> None:
     """That is a fault of the program, not a package that is missing here."""
     assert "No module named 'serving.colour'" in failure("import serving.colour", candidate, tmp_path)
+
+
+def test_a_server_that_cannot_be_started_is_no_verdict_on_the_candidate(candidate: Candidate, tmp_path: Path) -> None:
+    """As where there are no more processes; here the candidate's files cannot even be laid out."""
+    shutil.copytree(candidate.folder, tmp_path / "candidate")
+    (tmp_path / "candidate" / "model.onnx").unlink()
+    with pytest.raises(RehearsalError, match=r"could not be carried out: .*model\.onnx.*; the candidate is kept in "):
+        rehearse(
+            tmp_path / "candidate", candidate.description, providers=PROVIDERS, command=(), keep_in=tmp_path / "kept"
+        )
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert (kept / "known_answers.npz").is_file()
+
+
+def test_where_the_candidate_cannot_be_kept_the_cause_is_named_too(candidate: Candidate, tmp_path: Path) -> None:
+    """The second fault does not hide the first."""
+    (tmp_path / "kept").write_text("")
+    with pytest.raises(RehearsalError, match="no memory left; the candidate cannot be kept in "):
+        rehearse_with("import sys; sys.exit('no memory left')", candidate, keep_in=tmp_path / "kept")
 
 
 @pytest.mark.parametrize("variable", ["grpc_proxy", "https_proxy", "http_proxy"])
