@@ -66,7 +66,7 @@ def find_same(model: ModelRepository, candidate: Path, description: Manifest) ->
             continue
         published = {file.path: file.sha256 for file in manifest.files if file.path in GRAPHS}
         is_same = published == graphs and manifest.labels == description.labels
-        if is_same and model.is_whole(version):
+        if is_same and model.is_servable(version):
             return version
     return None
 

@@ -64,5 +64,5 @@ def _sentence(model: ModelRepository, removed: list[Removed], *, is_dry_run: boo
 def _count(text: str) -> int:
     """A number from 1 upwards: the newest version always stays."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 upwards, came {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number from 1 upwards, got {text!r}")
     return int(text)

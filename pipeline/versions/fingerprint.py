@@ -50,7 +50,7 @@ def find_made(model: ModelRepository, fingerprint: str) -> Made | None:
     """
     if not model.current().version and model.versions():
         return None
-    version = next((version for version in _made_versions(model, fingerprint) if _is_whole(model, version)), None)
+    version = next((version for version in _made_versions(model, fingerprint) if model.is_servable(version)), None)
     if version is not None:
         current = model.current().version
         stays = "" if current == version else f"; version {current} stays current"
@@ -73,13 +73,6 @@ def _manifest_fingerprint(model: ModelRepository, version: int) -> str:
         return model.manifest(version).fingerprint
     except PublishError:
         return ""
-
-
-def _is_whole(model: ModelRepository, version: int) -> bool:
-    try:
-        return model.is_whole(version)
-    except PublishError:
-        return False
 
 
 def _refusal(model: ModelRepository, fingerprint: str) -> Made | None:

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -13,6 +15,8 @@ from protos.artifact.layout import HISTORY, HISTORY_MAX_BYTES, UnusableFileError
 from protos.artifact.v1.manifest_pb2 import HistoryEntry
 
 logger = logging.getLogger(__name__)
+
+NUMBER = re.compile(rb'"version": ?([1-9][0-9]{0,8})\b')
 
 GARBLED = (json_format.ParseError, UnicodeDecodeError, RecursionError, UnusableFileError)
 """What a file that is not of the contract raises when it is read."""
@@ -35,6 +39,14 @@ class History:
         except UnusableFileError:
             return []
         return [entry for line in lines if (entry := _parse(line)) is not None]
+
+    def highest_version(self) -> int:
+        """The highest number that any line names, also one that is damaged, here or in a file that was set aside."""
+        numbers = [0]
+        for path in (self._path, *self._directory.glob(f"{HISTORY}.bad-*")):
+            with suppress(OSError, UnusableFileError):
+                numbers += map(int, NUMBER.findall(read_file(path, HISTORY_MAX_BYTES)))
+        return max(numbers)
 
     def append(self, entry: HistoryEntry) -> None:
         """Write a line, with the time, and wait until it is on the disk."""

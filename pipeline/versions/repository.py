@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 ROOM_BYTES = 64 << 20
 """What must be free before a training: a version has about 1 MB."""
 
+UNREADABLE = "; check its permissions and the disk"
+
 LOCK_WAIT_S = 30.0  # a writer needs milliseconds
 
 
@@ -117,11 +119,17 @@ class ModelRepository:
         path = self.path(version) / MANIFEST
         try:
             return json_format.Parse(read_file(path, MANIFEST_MAX_BYTES), Manifest(), ignore_unknown_fields=True)
-        except (OSError, *GARBLED) as error:
+        except OSError as error:
+            advice = "" if isinstance(error, (FileNotFoundError, NotADirectoryError)) else UNREADABLE
+            raise PublishError(f"{path}: cannot be read: {error.strerror}{advice}") from error
+        except GARBLED as error:
             raise PublishError(f"{path}: cannot be read: {error}; remove that version directory") from error
 
     def is_whole(self, version: int) -> bool:
-        """Whether a version has its files, each with the hash that its manifest names."""
+        """Whether a version has its files, each with the hash that its manifest names.
+
+        Raises PublishError where the system does not let us read one of them: then nobody knows.
+        """
         directory, manifest = self.path(version), self.manifest(version)
         return (
             manifest.version == version
@@ -139,11 +147,15 @@ class ModelRepository:
 
     def whole_versions(self) -> list[int]:
         """The versions that could be served, in order."""
-        return [
-            version
-            for version in self.versions()
-            if self.readable_manifest(version) is not None and self.is_whole(version)
-        ]
+        return [version for version in self.versions() if self.is_servable(version)]
+
+    def is_servable(self, version: int) -> bool:
+        """Whether a version is whole; False, with a warning, where a file of it cannot be read."""
+        try:
+            return self.is_whole(version)
+        except PublishError as error:
+            logger.warning("version %d is skipped: %s", version, error)
+            return False
 
     def current(self) -> Current:
         """What CURRENT says; empty where there is none, or it is garbled: the next writer mends it.
@@ -156,7 +168,7 @@ class ModelRepository:
         except (FileNotFoundError, *GARBLED):
             return Current()
         except OSError as error:
-            raise PublishError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
+            raise PublishError(f"{path}: cannot be read: {error.strerror}{UNREADABLE}") from error
 
     def current_manifest(self) -> Manifest | None:
         """The manifest of the version that CURRENT names; None where there is none, or none that can be read."""
@@ -168,8 +180,7 @@ class ModelRepository:
 
     def next_version(self) -> int:
         """The lowest number above all that were ever used."""
-        named = [entry.version for entry in self.history.entries()]
-        return 1 + max([0, self.current().version, *self._numbers(), *named])
+        return 1 + max([self.history.highest_version(), self.current().version, *self._numbers()])
 
     def point_at(self, version: int, event: str) -> Current:
         """Make `version` current, and write it to HISTORY as `event`."""
@@ -228,3 +239,5 @@ def _is_intact(path: Path, file: File) -> bool:
         return sha256_of(path, min(file.size_bytes or FILE_MAX_BYTES, FILE_MAX_BYTES)) == file.sha256
     except (FileNotFoundError, NotADirectoryError, UnusableFileError):
         return False
+    except OSError as error:
+        raise PublishError(f"{path}: cannot be read: {error.strerror}{UNREADABLE}") from error

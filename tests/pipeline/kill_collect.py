@@ -1,4 +1,4 @@
-"""Kills `collect` with SIGKILL before every single line that it runs, and looks at what it left.
+"""Kills `collect` with SIGKILL before every line that touches the disk, and looks at what it left.
 
 `python -m tests.pipeline.kill_collect FOLDER`; a program of its own, since it forks, which a process with threads
 should not. Prints what it did as JSON; fails with an assertion at the first thing that is wrong.

@@ -216,7 +216,9 @@ def test_a_champion_that_was_tampered_with_is_none(
         )
     told = verdicts(repository, candidate.spoilt(tmp_path / "other", by=0.001))
     assert all(told[gate].skipped for gate in COMPARED)
-    assert "version 1 is not what was published" in told["champion"].detail or way == "removed"
+    is_gone = (name, way) == ("manifest.json", "removed")
+    reason = "cannot be loaded: " if is_gone else "is not what was published: a file is missing or was changed"
+    assert f"version 1 {reason}" in told["champion"].detail
 
 
 def test_a_champion_whose_graph_loops_keeps_nobody_out(candidate: Candidate, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _broken(model: ModelRepository, *, was_empty: bool) -> Iterator[str]:
     if not current.version and not was_empty:
         yield "CURRENT is gone"
     for version in model.versions():
-        if not _is_whole(model, version):
+        if not model.is_servable(version):
             yield f"version {version} is not whole"
     if current.version:
         manifest = model.path(current.version) / "manifest.json"
@@ -111,10 +111,6 @@ def _forgotten(model: ModelRepository, before: Event) -> Iterator[str]:
         yield "a line of HISTORY is gone"
     if max([0, *(entry.generation for entry in model.history.entries())]) > model.current().generation:
         yield "HISTORY names a change that CURRENT does not have"
-
-
-def _is_whole(model: ModelRepository, version: int) -> bool:
-    return model.readable_manifest(version) is not None and model.is_whole(version)
 
 
 def _lost(state: State, final: State) -> Iterator[str]:

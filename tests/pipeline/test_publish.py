@@ -6,17 +6,20 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import PublishError
 from pipeline.publish import Publication, publish
+from pipeline.versions.collect import collect
+from pipeline.versions.promote import promote, rollback
 from pipeline.versions.repository import ModelRepository
 from protos.artifact.layout import sha256_of
 from protos.artifact.v1.manifest_pb2 import Manifest
 from tests.programs import ROOT
+from tests.unprivileged import unprivileged_folder
 
 
 def candidate(folder: Path, content: str) -> Path:
@@ -297,3 +300,62 @@ def test_kill_9_at_every_step_leaves_the_old_version_and_no_half_one(tmp_path: P
     assert report["kills"] > 80
     assert report["loads"] > report["kills"]
     assert set(report["loaded_versions"]) == {1, 2}
+
+
+CHANGES: dict[str, Callable[[ModelRepository], object]] = {
+    "check": lambda model: model.check(),
+    "promote": lambda model: promote(model, 1),
+    "rollback": rollback,
+    "gc": lambda model: collect(model, keep=1),
+    "publish": lambda model: publish_text(model.directory.parent, "three"),
+}
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "HISTORY.jsonl"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_what_must_not_be_read_is_not_missing(change: Callable[[ModelRepository], object], name: str) -> None:
+    """The message says so, and nothing is changed."""
+    with unprivileged_folder() as folder:
+        for content in ("one", "two"):
+            publish_text(folder / "repository", content)
+        model = ModelRepository(folder / "repository" / "digits")
+        (model.directory / name).chmod(0)
+        with pytest.raises(PublishError, match=f"{name}: cannot be read: Permission denied; check its permissions"):
+            change(model)
+        (model.directory / name).chmod(0o644)
+        assert (model.current().version, model.versions(), len(model.history.entries())) == (2, [1, 2], 2)
+
+
+def test_an_old_version_that_must_not_be_read_stops_no_run(caplog: pytest.LogCaptureFixture) -> None:
+    """It is skipped and named, though the candidate is the same; nobody is told to remove it."""
+    with unprivileged_folder() as folder:
+        repository = folder / "repository"
+        for content in ("one", "two"):
+            publish_text(repository, content)
+        model = ModelRepository(repository / "digits")
+        (model.path(1) / "model.onnx").chmod(0)
+        assert publish_text(repository, "one").version == 3
+        with pytest.raises(
+            PublishError, match=r"model\.onnx: cannot be read: Permission denied; check its permissions"
+        ):
+            promote(model, 1)
+        (model.path(1) / "manifest.json").chmod(0)
+        assert publish_text(repository, "four").version == 4
+    assert "version 1 is skipped: " in caplog.text
+    assert "remove" not in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["lines cut short", "not text"])
+def test_a_number_that_only_a_damaged_history_names_is_not_used_again(repository: Path, damage: str) -> None:
+    """Its version was removed by hand, and an older one is current."""
+    for content in ("one", "two", "three"):
+        publish_text(repository, content)
+    model = ModelRepository(repository / "digits")
+    promote(model, 1)
+    for version in (2, 3):
+        shutil.rmtree(model.path(version))
+    history = model.directory / "HISTORY.jsonl"
+    broken = b"\xff" + history.read_bytes().replace(b"\n", b"\n\xff")
+    history.write_bytes(broken if damage == "not text" else history.read_bytes().replace(b"}\n", b"\n"))
+    assert publish_text(repository, "four").version == 4
+    assert publish_text(repository, "five").version == 5

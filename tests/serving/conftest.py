@@ -102,6 +102,22 @@ def publisher(tmp_path: Path) -> Publisher:
     return Publisher(tmp_path / "repository")
 
 
+class Clock:
+    """Seconds, as the test says."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock at 0."""
+    return Clock()
+
+
 TRANSPORTS = ("grpcio", "envoy")
 
 

@@ -262,7 +262,7 @@ def test_known_answers_that_inflate_to_gigabytes_are_refused_before_that(
 
 
 def bomb(image_count: int) -> bytes:
-    """Known answers with so many images, all zeros."""
+    """Known answers with this number of images, all zeros."""
     content = BytesIO()
     with (
         ZipFile(content, "w", ZIP_DEFLATED, compresslevel=9) as archive,

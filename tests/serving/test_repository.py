@@ -8,10 +8,8 @@ import shutil
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -24,7 +22,8 @@ from serving.session import Session
 from serving.versions.loaded import Loaded
 from serving.versions.manifest import Version
 from serving.versions.repository import Refusal, Repository
-from tests.serving.conftest import Publisher
+from tests.serving.conftest import Clock, Publisher
+from tests.unprivileged import unprivileged_folder
 
 
 @dataclass
@@ -42,22 +41,6 @@ class Loader:
         session = Session(version, provider=CPU, threads=1)
         session.check_known_answers(version.known_answers)
         return session
-
-
-class Clock:
-    """Seconds, as the test says."""
-
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        """The time."""
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """A clock at 0."""
-    return Clock()
 
 
 @pytest.fixture
@@ -389,8 +372,8 @@ async def test_a_current_that_is_not_a_small_file_is_rejected_until_it_is_replac
 
 async def test_a_current_without_permission_is_reported_as_such_and_served_with_it(loader: Loader) -> None:
     """It is not missing: the message says what to change."""
-    with TemporaryDirectory() as name, unprivileged(Path(name)):
-        publisher = Publisher(Path(name) / "repository")
+    with unprivileged_folder() as folder:
+        publisher = Publisher(folder / "repository")
         publisher.publish(1)
         (current := publisher.model.directory / "CURRENT").chmod(0)
         repository = Repository(publisher.model.directory, loader)
@@ -401,20 +384,6 @@ async def test_a_current_without_permission_is_reported_as_such_and_served_with_
         current.chmod(0o444)
         await repository.refresh()
         assert (repository.loaded.current.version, repository.refusals) == (1, [])
-
-
-@contextmanager
-def unprivileged(folder: Path) -> Iterator[None]:
-    """A folder that is ours, and rights that end where others' begin: root reads everything."""
-    is_root = os.geteuid() == 0
-    if is_root:
-        os.chown(folder, 65534, -1)
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if is_root:
-            os.seteuid(0)
 
 
 async def test_a_load_that_hangs_is_rejected_and_the_next_version_is_served(publisher: Publisher) -> None:

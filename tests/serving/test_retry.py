@@ -3,22 +3,7 @@
 import pytest
 
 from serving.versions.retry import MAX_S, SLOW_S, RetryPolicy
-
-
-class Clock:
-    """Seconds, as the test says."""
-
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        """The time."""
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """A clock at 0."""
-    return Clock()
+from tests.serving.conftest import Clock
 
 
 @pytest.fixture
