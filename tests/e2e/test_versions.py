@@ -109,7 +109,7 @@ def test_gc_says_what_it_removed_and_a_server_goes_on(tmp_path: Path) -> None:
 WRONG = {
     "no such version to show": (["show", "9"], 1, "has no version 9; there are: 1"),
     "no such version to compare": (["diff", "1", "9"], 1, "has no version 9; there are: 1"),
-    "nothing kept": (["gc", "--keep", "0"], 2, "expected a number from 1 upwards, came '0'"),
+    "nothing kept": (["gc", "--keep", "0"], 2, "expected a number from 1 upwards, got '0'"),
     "no such version to protect": (["gc", "--protect", "7"], 1, "has no version 7 to protect"),
     "another repository": (["gc", "--model", "letters"], 1, "is it the right repository?"),
 }
