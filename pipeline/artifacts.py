@@ -17,9 +17,9 @@ from prefect.artifacts import (
 )
 
 from pipeline import summary
+from pipeline.outcome import Outcome
 from pipeline.pages import tables
 from pipeline.pages.page import data_uri
-from pipeline.request import Outcome
 from pipeline.train import Progress
 from pipeline.versions.repository import REPORT, ModelRepository
 

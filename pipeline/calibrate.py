@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.data.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import load_split
 from pipeline.evaluate import logits_of
 from pipeline.training.checkpoint import load_checkpoint, save_temperature
 

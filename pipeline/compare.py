@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.config import Gates
-from pipeline.data.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import load_split
 from pipeline.errors import ChampionError
 from pipeline.evaluate import Evaluation
 from pipeline.export import INPUT, OUTPUTS

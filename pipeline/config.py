@@ -11,8 +11,7 @@ from pydantic_core import ErrorDetails
 from models.architectures import ARCHITECTURES, NetworkSpec, check_spec
 from models.classifier import CHANNELS
 from pipeline.errors import ConfigError
-
-PRESETS = Path(__file__).parent / "presets"
+from pipeline.presets import PRESETS, preset_names
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 """What a GPU multiplies: numbers in full, cut to TF32's 10 bits, or bfloat16's 8; a CPU always takes them in full."""
@@ -154,11 +153,6 @@ def load_preset(name_or_path: str | Path) -> Preset:
         raise ConfigError(f"{path}: {faults}") from error
     preset._home = path.parent  # not a field: the manifest keeps the preset as it was read, without our folders
     return preset
-
-
-def preset_names() -> list[str]:
-    """List the presets that come with the program."""
-    return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 def _find(name_or_path: str | Path) -> Path:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.classifier import ImageClassifier
-from pipeline.data.dataset import Dataset, Split, SplitName, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import Split, SplitName, load_split
 from pipeline.training.checkpoint import load_checkpoint
 from pipeline.training.device import multiply_as
 

@@ -10,11 +10,11 @@ from prefect.states import Completed
 
 from pipeline.artifacts import leave_artifacts, progress_artifact
 from pipeline.errors import FetchError
-from pipeline.request import Outcome, Request, Stopped
+from pipeline.outcome import Outcome, Stopped
+from pipeline.request import DeviceName, Request
 from pipeline.scheduling.attempt import attempt
 from pipeline.scheduling.late import made_up_for
 from pipeline.train import Progress
-from pipeline.training.device import DeviceName
 from pipeline.training.progress import show_progress
 
 P = ParamSpec("P")

@@ -2,6 +2,8 @@
 
 import re
 
+from rich.markup import escape
+
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters (C0, DEL, C1), what separates lines or reorders them, and halves of surrogate pairs."""
 
@@ -9,3 +11,8 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 def printable(text: str) -> str:
     r"""The text with each such character as its escape: `\x1b`, `\n`, `\u202e`."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def for_terminal(text: str) -> str:
+    """Text that may quote labels and names, as rich prints it."""
+    return escape(printable(text))

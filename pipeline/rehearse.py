@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]  # where `serving` lies beside `pipeline`
 SERVE = (sys.executable, "-m", "serving", "serve")
 WITHIN_S = 60.0
 LOOK_S = 0.05
+KEPT = 5  # candidates of a model: the server may be broken for many nights
 NOT_INSTALLED = re.compile(r"No module named '?([^'.\s]+)")
 OURS = ("serving", "protos")  # what is missing there is missing in the program, not on the machine
 
@@ -76,10 +77,12 @@ def rehearse(
 
 
 def _keep(candidate: Path, folder: Path, model_name: str) -> str:
-    """Copy a candidate that nothing is known of; says where it is, or why it is lost."""
-    kept = folder / f"{model_name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+    """Copy a candidate that nothing is known of, in the place of the oldest; says where it is, or why it is lost."""
+    kept = folder / model_name / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
     try:
         shutil.copytree(candidate, kept)
+        for old in sorted(kept.parent.iterdir())[:-KEPT]:
+            shutil.rmtree(old)
     except OSError as error:
         return f"the candidate cannot be kept in {kept}: {error}"
     return f"the candidate is kept in {kept}; correct the cause and run again"

@@ -1,4 +1,4 @@
-"""What is asked of a run, and what comes of it."""
+"""What is asked of a run. Free of torch, which takes seconds to import: every command of the pipeline reads it."""
 
 import re
 from dataclasses import dataclass, field
@@ -6,12 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import ConfigError
-from pipeline.evaluate import Evaluation
-from pipeline.gates.verdict import Verdict, first_refusal
-from pipeline.publish import Publication
-from pipeline.train import TrainingResult
-from pipeline.training.device import DeviceName
-from pipeline.verify import Verification
+
+DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -47,39 +43,3 @@ class Request:
 def is_model_name(text: str) -> bool:
     """Whether a text is the name of one folder: letters, digits, '_' and '-'."""
     return re.fullmatch(r"[A-Za-z0-9_-]+", text) is not None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run found and made."""
-
-    source: str
-    """Where the data came from."""
-    labels: tuple[str, ...]
-    """The names of its classes."""
-    training: TrainingResult
-    validation: Evaluation
-    verification: Verification
-    verdicts: tuple[Verdict, ...]
-    """What every gate said."""
-    test: Evaluation | None = None
-    """None where a gate refused the candidate: the test images are not read for it."""
-    publication: Publication | None = None
-    """None where a gate refused the candidate."""
-    confirmation: str | None = None
-    """What the server said that was asked; None where none was."""
-
-    @property
-    def refusal(self) -> Verdict | None:
-        """The gate that decided against the candidate; it is published all the same where force was asked for."""
-        return first_refusal(self.verdicts)
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """A run that ended early, and rightly so: it trained nothing."""
-
-    name: Literal["Up to date", "Skipped"]
-    reason: str
-    version: int = 0
-    """The version that is there already, 0 for none."""

@@ -17,10 +17,11 @@ from pipeline.export import export
 from pipeline.fetch import fetch
 from pipeline.gates.reject import reject
 from pipeline.gates.rules import parity
+from pipeline.outcome import Outcome, Stopped
 from pipeline.pages.report import report
 from pipeline.publish import find_same, publish
 from pipeline.rehearse import rehearse
-from pipeline.request import Outcome, Request, Stopped
+from pipeline.request import Request
 from pipeline.train import Progress, train
 from pipeline.training.device import choose_device
 from pipeline.verify import verify

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.evaluate import Evaluation
 from pipeline.gates.rules import parity
 from pipeline.gates.verdict import Verdict, ruling
+from pipeline.outcome import Outcome, Stopped
 from pipeline.pages import markdown as as_markdown
-from pipeline.printable import printable
-from pipeline.request import Outcome, Stopped
+from pipeline.printable import for_terminal
 
 
 def verdict(outcome: Outcome | Stopped) -> str:
@@ -39,11 +38,6 @@ def table(outcome: Outcome) -> Table:
     for name, value in _rows(outcome):
         shown.add_row(for_terminal(name), for_terminal(value))
     return shown
-
-
-def for_terminal(text: str) -> str:
-    """Text that may quote labels and names, as rich prints it."""
-    return escape(printable(text))
 
 
 def markdown(outcome: Outcome) -> str:

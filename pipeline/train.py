@@ -12,7 +12,8 @@ from torch import Tensor
 from models.classifier import ImageClassifier
 from pipeline.check import DataSummary
 from pipeline.config import Preset, Training
-from pipeline.data.dataset import Dataset, Split, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import Split, load_split
 from pipeline.errors import TrainingError
 from pipeline.training.checkpoint import build_classifier, save_checkpoint
 from pipeline.training.device import describe_device, multiply_as, seeded

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from pipeline.data.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import load_split
 from pipeline.errors import VerificationError
 from pipeline.export import INPUT, OUTPUTS
 from pipeline.proof.extremes import COLOURS, Images, extremes

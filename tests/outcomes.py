@@ -1,8 +1,8 @@
 """What a run published, for tests that need a version."""
 
 from pipeline.evaluate import Evaluation
+from pipeline.outcome import Outcome, Stopped
 from pipeline.publish import Publication
-from pipeline.request import Outcome, Stopped
 
 
 def published(outcome: Outcome | Stopped) -> Publication:

@@ -5,11 +5,7 @@ import json
 from pathlib import Path
 from typing import get_args
 
-from pipeline.config import load_preset
-from pipeline.fetch import fetch
-from pipeline.request import Request
-from pipeline.training.device import DeviceName, choose_device
-from pipeline.training.progress import show_progress
+from pipeline.request import DeviceName, Request
 
 LEAST_SEEDS = 2
 
@@ -41,10 +37,14 @@ def _seed_count(text: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    # matplotlib takes a second to import, and no other command needs it.
+    # torch and matplotlib take seconds to import, and most commands need neither.
+    from pipeline.config import load_preset
+    from pipeline.fetch import fetch
     from pipeline.lab.reproduce import reproduce
     from pipeline.pages.lab import lab_page
     from pipeline.pages.page import write_page
+    from pipeline.training.device import choose_device
+    from pipeline.training.progress import show_progress
 
     device = choose_device(options.device)
     # Nothing validates: the notebook trains on all 60,000 images.

@@ -5,18 +5,18 @@ import json
 import os
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
-from pipeline import summary
 from pipeline.commands.options import add_repository
-from pipeline.config import preset_names
-from pipeline.request import Outcome, Request, Stopped
-from pipeline.scheduling.attempt import attempt
+from pipeline.presets import preset_names
+from pipeline.printable import for_terminal
+from pipeline.request import DeviceName, Request
 from pipeline.scheduling.notify import NOTIFY_URL
-from pipeline.training.device import DeviceName
-from pipeline.training.progress import show_progress
+
+if TYPE_CHECKING:
+    from pipeline.outcome import Outcome, Stopped
 
 SKIPPED = 75  # the exit code where another run is in progress: EX_TEMPFAIL of sysexits.h, "try again later"
 NOT_ARGUMENTS = ("notify_url",)  # a webhook's address is a secret, and a command line is not
@@ -86,23 +86,27 @@ def as_request(options: argparse.Namespace) -> Request:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from pipeline import summary  # brings torch, which takes seconds: other commands do without it
+    from pipeline.outcome import Outcome, Stopped
+
     request = as_request(options)
     ended = _run_plain(request) if options.no_prefect else _run_flow(request)
     if options.json:
         print(json.dumps(summary.as_json(ended)))
     else:
-        Console().print(
-            summary.table(ended) if isinstance(ended, Outcome) else summary.for_terminal(summary.verdict(ended))
-        )
+        Console().print(summary.table(ended) if isinstance(ended, Outcome) else for_terminal(summary.verdict(ended)))
     return SKIPPED if isinstance(ended, Stopped) and ended.name == "Skipped" else 0
 
 
-def _run_plain(request: Request) -> Outcome | Stopped:
+def _run_plain(request: Request) -> "Outcome | Stopped":
+    from pipeline.scheduling.attempt import attempt
+    from pipeline.training.progress import show_progress
+
     with show_progress() as on_progress:
         return attempt(request, on_progress=on_progress)
 
 
-def _run_flow(request: Request) -> Outcome | Stopped:
+def _run_flow(request: Request) -> "Outcome | Stopped":
     # Read by Prefect when it is imported, which takes seconds: only a run under Prefect pays for it.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")

@@ -7,7 +7,6 @@ import signal
 import sys
 
 from pipeline.commands import run
-from pipeline.config import load_preset
 from pipeline.logs import LineFormatter
 from pipeline.scheduling.child import Ending, SystemClock, run_child
 from pipeline.scheduling.lock import read_note
@@ -41,6 +40,8 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _schedule(options: argparse.Namespace) -> None:
+    from pipeline.config import load_preset  # brings torch
+
     plan = Plan(options.cron, find_zone(options.timezone))
     load_preset(run.as_request(options).preset)  # what makes no sense is told now, not at the first run
     handler = logging.StreamHandler()

@@ -10,8 +10,7 @@ from pipeline.commands.options import add_repository
 from pipeline.errors import PublishError
 from pipeline.pages import tables
 from pipeline.pages.page import INDEX, Table
-from pipeline.printable import printable
-from pipeline.summary import for_terminal
+from pipeline.printable import for_terminal, printable
 from pipeline.versions.card import card
 from pipeline.versions.difference import differences
 from pipeline.versions.history import to_json

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pipeline.commands.options import add_repository
 from pipeline.errors import PublishError
-from pipeline.summary import for_terminal
+from pipeline.printable import for_terminal
 from pipeline.versions.promote import promote, rollback
 from pipeline.versions.repository import ModelRepository
 from protos.artifact.v1.manifest_pb2 import Current

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.data.idx import read_idx
 from pipeline.errors import DataError
 
 Half = Literal["train", "test"]
-SplitName = Literal["train", "validation", "test"]
 
 IMAGES: Mapping[Half, str] = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 LABELS: Mapping[Half, str] = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
@@ -39,14 +37,6 @@ class Dataset:
     labels: tuple[str, ...]
     validation_fraction: float = 0.0
     """The share of the training images that validate, [0, 1)."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """The images and labels of one split of a data set, resident on a device."""
-
-    images: torch.Tensor  # uint8 (image, row, column), or (image, row, column, 3)
-    labels: torch.Tensor  # int64 (image,)
 
 
 def locate(folder: Path, name: str) -> Path:
@@ -71,16 +61,6 @@ def read_file(dataset: Dataset, name: str) -> NDArray[np.uint8]:
             f"{path}: its sha256 is {idx_file.sha256}; expected {dataset.sha256[name]} as fetched; fetch again"
         )
     return idx_file.array
-
-
-def load_split(dataset: Dataset, split: SplitName, device: torch.device) -> Split:
-    """Put one split of a checked data set on the device."""
-    half: Half = "test" if split == "test" else "train"
-    images, labels = read_file(dataset, IMAGES[half]), read_file(dataset, LABELS[half])
-    if half == "train" and dataset.validation_fraction:
-        chosen = is_validation(images, dataset.validation_fraction) == (split == "validation")
-        images, labels = images[chosen], labels[chosen]
-    return Split(torch.tensor(images).to(device), torch.tensor(labels, dtype=torch.int64).to(device))
 
 
 def is_validation(images: NDArray[np.uint8], fraction: float) -> NDArray[np.bool_]:

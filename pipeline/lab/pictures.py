@@ -11,7 +11,7 @@ from models.cnn import CNN
 from models.filters import SecondFilter, fixed_filters, load_weights
 from models.pooling import average_pool, max_pool
 from pipeline.check import DataSummary
-from pipeline.data.dataset import Split
+from pipeline.data.split import Split
 
 Pixels = NDArray[np.float32]
 

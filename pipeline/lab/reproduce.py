@@ -13,7 +13,8 @@ import torch
 
 from pipeline.check import DataSummary, check
 from pipeline.config import Preset
-from pipeline.data.dataset import Dataset, Split, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import Split, load_split
 from pipeline.errors import ConfigError
 from pipeline.lab.pictures import Filtered, Pooled, Samples, apply_filters, pool_digits, sample
 from pipeline.lab.trials import Trial, run_trials

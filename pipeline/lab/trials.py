@@ -10,7 +10,8 @@ import torch
 from models.classifier import ImageClassifier
 from pipeline.check import DataSummary
 from pipeline.config import Preset
-from pipeline.data.dataset import Dataset, Split, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import Split, load_split
 from pipeline.evaluate import Evaluation, evaluate
 from pipeline.train import Epoch, Progress, train
 

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.data.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import load_split
 from pipeline.gates.verdict import ruling
 from pipeline.pages import tables
 from pipeline.pages.page import Block, Gallery, Link, Page, Picture, Section, Table, write_page

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from pipeline.errors import BusyError
-from pipeline.request import Outcome, Request, Stopped
+from pipeline.outcome import Outcome, Stopped
+from pipeline.request import Request
 from pipeline.run import Step, plain, run
 from pipeline.scheduling.lock import only_run
 from pipeline.scheduling.notify import Notice, notify

@@ -15,7 +15,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 
-from pipeline.request import Stopped
+from pipeline.outcome import Stopped
 
 
 def made_up_for() -> Stopped | None:

@@ -5,14 +5,13 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from pipeline.config import Precision
 from pipeline.errors import DeviceError
-
-DeviceName = Literal["auto", "cpu", "cuda"]
+from pipeline.request import DeviceName
 
 logger = logging.getLogger(__name__)
 

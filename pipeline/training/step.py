@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from models.classifier import ImageClassifier
 from pipeline.config import Training
-from pipeline.data.dataset import Split
+from pipeline.data.split import Split
 from pipeline.training.augment import warp
 from pipeline.training.optimise import learning_rates, make_average, make_optimizer
 from pipeline.training.plan import Plan, batch_sizes

@@ -17,10 +17,11 @@ from pathlib import Path
 import torch
 
 from pipeline.check import check
-from pipeline.config import Preset, load_preset, preset_names
+from pipeline.config import Preset, load_preset
 from pipeline.data.dataset import Dataset
 from pipeline.evaluate import evaluate
 from pipeline.fetch import fetch
+from pipeline.presets import preset_names
 from pipeline.train import train
 from pipeline.training.device import choose_device, describe_device
 from tests.pipeline.presets import with_training

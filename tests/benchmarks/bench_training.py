@@ -27,7 +27,8 @@ from models.cnn import CNNSpec, PooledCNN
 from models.pooling import lab_average_pool
 from pipeline.check import DataSummary, check
 from pipeline.config import load_preset
-from pipeline.data.dataset import Dataset, Split, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import Split, load_split
 from pipeline.fetch import fetch
 from pipeline.train import train
 from pipeline.training.device import describe_device

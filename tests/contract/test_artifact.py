@@ -10,7 +10,8 @@ import pytest
 import pipeline.publish
 import pipeline.versions.repository
 from pipeline.data.dataset import FILE_NAMES, LABELS, Dataset, read_file
-from pipeline.request import Outcome, Request
+from pipeline.outcome import Outcome
+from pipeline.request import Request
 from pipeline.run import run
 from serving.provider import CPU
 from serving.session import Session

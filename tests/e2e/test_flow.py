@@ -17,7 +17,7 @@ from prefect.testing.utilities import prefect_test_harness
 from pipeline.artifacts import progress_artifact
 from pipeline.errors import DataError, FetchError, PipelineError
 from pipeline.flow import RETRIES, as_task, digits
-from pipeline.request import Outcome, Stopped
+from pipeline.outcome import Outcome, Stopped
 from pipeline.scheduling.lock import only_run
 from pipeline.train import Progress
 from tests.outcomes import ended, evaluated, published

@@ -1,12 +1,14 @@
 """`python -m pipeline run`: what a person types and what comes back."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.pipeline.presets import write_preset
-from tests.programs import run_program
+from tests.programs import ROOT, run_program
 
 
 @pytest.fixture
@@ -24,29 +26,29 @@ def arguments(small_folder: Path, preset: Path, tmp_path: Path) -> list[str | Pa
 
 
 def test_a_run_publishes_and_the_same_run_publishes_nothing_new(arguments: list[str | Path], tmp_path: Path) -> None:
-    """First version 1, then the word that it is there already; both exit with 0."""
-    first, again = (run_program(*arguments, "--again", "--json", OMP_NUM_THREADS="1") for _ in range(2))
-    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
-    told = json.loads(first.stdout), json.loads(again.stdout)
-    assert [(summary["version"], summary["is_new"]) for summary in told] == [(1, True), (1, False)]
-    assert told[0]["path"] == str(tmp_path / "repository" / "digits" / "1")
-    assert told[0]["accuracy"] == told[1]["accuracy"] > 0.7
-
-
-def test_a_run_that_finds_nothing_changed_says_so(arguments: list[str | Path]) -> None:
-    """In one line, and with exit code 0: the version is what was asked for."""
-    assert run_program(*arguments, OMP_NUM_THREADS="1").returncode == 0
-    again = run_program(*arguments, OMP_NUM_THREADS="1", COLUMNS="120")
-    assert again.returncode == 0
-    assert again.stdout == "up to date: version 1 is what these data, config and code make\n"
-
-
-def test_a_person_reads_a_table(arguments: list[str | Path]) -> None:
-    """Verdict first, then the figures."""
-    done = run_program(*arguments, OMP_NUM_THREADS="1", COLUMNS="120")
-    assert done.stdout.startswith("published version 1")
+    """A table for a person, JSON for a script; the second time one line, and all exit with 0: it is what was asked."""
+    first = run_program(*arguments, OMP_NUM_THREADS="1", COLUMNS="120")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("published version 1")
     for word in ("accuracy", "trained", "verified", "version directory"):
-        assert word in done.stdout
+        assert word in first.stdout
+
+    again = run_program(*arguments, "--again", "--json", OMP_NUM_THREADS="1")
+    assert again.returncode == 0, again.stderr
+    told = json.loads(again.stdout)
+    assert (told["version"], told["is_new"]) == (1, False)
+    assert told["path"] == str(tmp_path / "repository" / "digits" / "1")
+    assert told["accuracy"] > 0.7
+
+    unchanged = run_program(*arguments, OMP_NUM_THREADS="1", COLUMNS="120")
+    assert unchanged.returncode == 0, unchanged.stderr
+    assert unchanged.stdout == "up to date: version 1 is what these data, config and code make\n"
+
+
+def test_a_command_that_trains_nothing_does_without_torch() -> None:
+    """Which takes seconds to import: `versions` and `promote` answer at once."""
+    code = "import sys, pipeline.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 FAULTS = {

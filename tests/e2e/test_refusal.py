@@ -52,24 +52,19 @@ def test_a_script_reads_the_verdicts(arguments: list[str | Path]) -> None:
     assert told["verdict"].startswith("Not promoted: floor: ")
 
 
-def test_force_publishes_it_and_the_manifest_says_so(arguments: list[str | Path], model: ModelRepository) -> None:
-    """With the verdict that was overruled."""
-    done = run_program(*arguments, "--force", "--json", OMP_NUM_THREADS="1")
+def test_force_publishes_it_and_the_manifest_says_so(
+    arguments: list[str | Path], model: ModelRepository, tmp_path: Path
+) -> None:
+    """With the verdict that was overruled; a server, which waits for its first version, confirms it."""
+    with server_process(tmp_path / "repository", tmp_path / "log", "--provider", "cpu") as server:
+        done = run_program(*arguments, "--force", "--confirm", server.address, "--json", OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert (told["promoted"], told["forced"], told["version"]) == (True, True, 1)
+    assert told["confirmation"] == f"{server.address} answers with version 1 on CPUExecutionProvider"
+    assert (told["promoted"], told["forced"], told["version"], told["is_new"]) == (True, True, 1, True)
     assert told["verdict"] == "published version 1, although floor refused it"
     manifest = model.manifest(1)
     assert manifest.forced
     assert [verdict.gate for verdict in manifest.verdicts if not verdict.passed] == ["floor"]
     assert manifest.evaluation.image_count == 1000
     assert [entry.event for entry in model.history.entries()] == ["publish"]
-
-
-def test_a_server_confirms_what_was_published(arguments: list[str | Path], tmp_path: Path) -> None:
-    """It waits for its first version, and the run for its answer."""
-    with server_process(tmp_path / "repository", tmp_path / "log", "--provider", "cpu") as server:
-        done = run_program(*arguments, "--force", "--confirm", server.address, "--json", OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["confirmation"] == (
-        f"{server.address} answers with version 1 on CPUExecutionProvider"
-    )

@@ -11,7 +11,8 @@ import torch
 
 from pipeline.check import DataSummary
 from pipeline.config import Precision, Preset, load_preset
-from pipeline.data.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import load_split
 from pipeline.train import train
 from pipeline.training.checkpoint import build_classifier
 from pipeline.training.device import choose_device, describe_device

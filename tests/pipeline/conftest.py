@@ -1,6 +1,11 @@
 """What the pipeline's tests share: the real data set, and a small part of it."""
 
+import fcntl
+import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -10,10 +15,11 @@ from pipeline.config import Preset, load_preset
 from pipeline.data.dataset import IMAGES, LABELS, Dataset, Half, read_file
 from pipeline.fetch import fetch
 from pipeline.train import train
-from tests.pipeline.candidates import Candidate, make_candidate
+from tests.pipeline.candidates import CPU, Candidate, make_candidate
 from tests.pipeline.idx_files import write_folder
 from tests.pipeline.presets import with_training
 
+T = TypeVar("T")
 SMALL_COUNTS: dict[Half, int] = {"train": 4000, "test": 1000}
 
 
@@ -61,18 +67,44 @@ def cpu() -> torch.device:
     return torch.device("cpu")
 
 
+Once = Callable[[str, Callable[[Path], T]], T]
+
+
 @pytest.fixture(scope="session")
-def checkpoint(small_dataset: Dataset, small_summary: DataSummary, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once[T]:
+    """Calls a function with an empty folder in the first test process that asks by this name; gives the others that."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name: str, make: Callable[[Path], T]) -> T:
+        made = shared / f"{name}.pickle"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not made.exists():
+                folder = shared / name
+                folder.mkdir()
+                made.write_bytes(pickle.dumps(make(folder)))
+        result: T = pickle.loads(made.read_bytes())  # noqa: S301 - our own
+        return result
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def checkpoint(small_dataset: Dataset, small_summary: DataSummary, once: Once[Path]) -> Path:
     """The default network after one epoch on the small data set."""
-    path = tmp_path_factory.mktemp("trained") / "checkpoint.pt"
-    preset = with_training(load_preset("default"), epochs=1)
-    device = torch.device("cpu")
-    train(small_dataset, small_summary, preset, device=device, checkpoint=path, on_progress=lambda _: None)
-    return path
+
+    def make(folder: Path) -> Path:
+        path = folder / "checkpoint.pt"
+        preset = with_training(load_preset("default"), epochs=1)
+        train(small_dataset, small_summary, preset, device=CPU, checkpoint=path, on_progress=lambda _: None)
+        return path
+
+    return once("trained", make)
 
 
 @pytest.fixture(scope="session")
-def candidate(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+def candidate(small_dataset: Dataset, once: Once[Candidate]) -> Candidate:
     """What a run would ask the gates about: the default network after three epochs on the small data set."""
     preset = with_training(load_preset("default"), epochs=3)
-    return make_candidate(small_dataset, preset, tmp_path_factory.mktemp("candidate") / "0")
+    return once("candidate", lambda folder: make_candidate(small_dataset, preset, folder / "0"))

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from pipeline.config import PRESETS, Preset
+from pipeline.config import Preset
+from pipeline.presets import PRESETS
 
 OPEN_GATES = """
 [gates]

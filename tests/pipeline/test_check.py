@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pipeline.check import DataSummary, check
-from pipeline.data.dataset import IMAGES, LABELS, Dataset, load_split
+from pipeline.data.dataset import IMAGES, LABELS, Dataset
+from pipeline.data.split import load_split
 from pipeline.errors import DataError
 from pipeline.fetch import fetch
 from tests.pipeline.idx_files import Arrays, encode_idx, write_folder

@@ -9,7 +9,8 @@ import torch
 
 from pipeline.check import DataSummary, check
 from pipeline.config import Network
-from pipeline.data.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import load_split
 from pipeline.errors import VerificationError
 from pipeline.export import export
 from pipeline.fetch import fetch

@@ -9,7 +9,7 @@ import torch
 
 from pipeline.compare import compare
 from pipeline.config import Gates, load_preset
-from pipeline.data.dataset import load_split
+from pipeline.data.split import load_split
 from pipeline.gates.verdict import Verdict
 from tests.pipeline.candidates import Candidate, make_candidate
 from tests.pipeline.presets import with_training

@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from models.architectures import NetworkSpec
-from pipeline.config import PRESETS, load_preset, preset_names
+from pipeline.config import load_preset
 from pipeline.errors import ConfigError
+from pipeline.presets import PRESETS, preset_names
 
 VALID = """
 description = "for a test"

@@ -9,7 +9,8 @@ import torch
 
 from pipeline.check import DataSummary
 from pipeline.config import Preset
-from pipeline.data.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import load_split
 from pipeline.evaluate import Evaluation, evaluate
 from pipeline.train import train
 from pipeline.training.checkpoint import build_classifier, load_checkpoint, save_checkpoint

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from pipeline.config import Preset
+from pipeline.confirm import confirm
 from pipeline.errors import ConfirmError
-from pipeline.request import Outcome, Request, Stopped
+from pipeline.outcome import Outcome, Stopped
+from pipeline.request import Request
 from pipeline.run import Step
 from pipeline.scheduling.attempt import attempt
 from pipeline.versions.fingerprint import find_made, fingerprint_of
@@ -130,8 +132,11 @@ def test_a_version_whose_writer_was_killed_before_it_was_current_becomes_it(
     assert model.versions() == [1]
 
 
-def test_a_server_is_asked_although_nothing_has_changed(request_again: Request) -> None:
+def test_a_server_is_asked_although_nothing_has_changed(
+    request_again: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was to answer with the version, and perhaps it does not."""
+    monkeypatch.setitem(confirm.__kwdefaults__, "within_s", 0.5)
     with pytest.raises(ConfirmError):
         attempt(replace(request_again, confirm="127.0.0.1:1"))
 

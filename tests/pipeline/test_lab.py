@@ -19,7 +19,8 @@ from PIL import Image
 from pipeline.__main__ import main
 from pipeline.check import DataSummary
 from pipeline.config import load_preset
-from pipeline.data.dataset import Dataset, Split, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import Split, load_split
 from pipeline.errors import ConfigError
 from pipeline.fetch import fetch
 from pipeline.lab.pictures import apply_filters, pool_digits

@@ -12,7 +12,8 @@ from threading import Thread
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.request import Outcome, Request, Stopped
+from pipeline.outcome import Outcome, Stopped
+from pipeline.request import Request
 from pipeline.scheduling.attempt import attempt
 from pipeline.scheduling.lock import only_run
 from pipeline.scheduling.notify import NOTIFY_URL, Notice, Patience, notify

@@ -6,8 +6,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.logs import LineFormatter
-from pipeline.printable import printable
-from pipeline.summary import for_terminal
+from pipeline.printable import for_terminal, printable
 from tests.programs import run_program
 
 CODES = (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x2028, 0xD800)

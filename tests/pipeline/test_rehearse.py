@@ -33,7 +33,7 @@ def failure(code: str, candidate: Candidate, tmp_path: Path, within_s: float = 6
     """Why a rehearsal with a program could not be carried out; the candidate is kept as it is."""
     with pytest.raises(RehearsalError, match="the rehearsal could not be carried out: ") as raised:
         rehearse_with(code, candidate, within_s, keep_in=tmp_path / "kept")
-    (kept,) = (tmp_path / "kept").iterdir()
+    (kept,) = (tmp_path / "kept" / candidate.description.model_name).iterdir()
     assert f"the candidate is kept in {kept}" in str(raised.value)
     for file in candidate.folder.iterdir():
         assert file.is_dir() or (kept / file.name).read_bytes() == file.read_bytes()
@@ -120,7 +120,7 @@ def test_a_server_that_crashes_is_no_verdict_on_the_candidate(candidate: Candida
 def test_a_server_that_never_listens_is_no_verdict_on_the_candidate(candidate: Candidate, tmp_path: Path) -> None:
     """Within the limit; and it does not survive."""
     code = "import os, sys, time; sys.stderr.write(str(os.getpid())); time.sleep(600)"
-    reason = failure(code, candidate, tmp_path, 10.0)
+    reason = failure(code, candidate, tmp_path, 5.0)
     assert "did not listen in time; the server's log ends: " in reason
     assert is_gone(int(reason.partition("log ends: ")[2].partition(";")[0]))
 
@@ -134,7 +134,7 @@ listener = socket.create_server(("127.0.0.1", 0))
 print(json.dumps({"address": "127.0.0.1:%d" % listener.getsockname()[1]}), flush=True)
 time.sleep(600)
 """
-    assert "Classify with" in failure(code, candidate, tmp_path, 10.0)
+    assert "Classify with" in failure(code, candidate, tmp_path, 5.0)
 
 
 @pytest.mark.parametrize("said", ["hello", "[]", '{"port": 1}'])
@@ -172,8 +172,21 @@ def test_a_server_that_cannot_be_started_is_no_verdict_on_the_candidate(candidat
         rehearse(
             tmp_path / "candidate", candidate.description, providers=PROVIDERS, command=(), keep_in=tmp_path / "kept"
         )
-    (kept,) = (tmp_path / "kept").iterdir()
+    (kept,) = (tmp_path / "kept" / "digits").iterdir()
     assert (kept / "known_answers.npz").is_file()
+
+
+def test_of_many_kept_candidates_the_oldest_goes(candidate: Candidate, tmp_path: Path) -> None:
+    """A server may be broken for many nights; another model's are not touched."""
+    others = [
+        tmp_path / "kept" / model / f"2026010{day}T000000Z-1" for model in ("digits", "letters") for day in range(5)
+    ]
+    for folder in others:
+        folder.mkdir(parents=True)
+    with pytest.raises(RehearsalError):
+        rehearse_with("import sys; sys.exit(1)", candidate, keep_in=tmp_path / "kept")
+    assert [folder.exists() for folder in others] == [False] + 9 * [True]
+    assert len(list((tmp_path / "kept" / "digits").iterdir())) == 5
 
 
 def test_where_the_candidate_cannot_be_kept_the_cause_is_named_too(candidate: Candidate, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from pipeline.check import DataSummary
 from pipeline.config import load_preset
-from pipeline.data.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import load_split
 from pipeline.evaluate import evaluate
 from pipeline.export import export
 from pipeline.gates.rules import parity

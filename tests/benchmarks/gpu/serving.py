@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from pipeline.config import PRESETS
+from pipeline.presets import PRESETS
 from protos.digits.v1.digits_pb2 import ClassifyRequest
 from serving.client import AsyncDigitClient
 from serving.pixels import Images

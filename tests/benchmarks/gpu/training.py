@@ -16,7 +16,8 @@ import torch
 from models.classifier import ImageClassifier
 from pipeline.check import DataSummary, check
 from pipeline.config import Precision, Preset, load_preset
-from pipeline.data.dataset import Dataset, load_split
+from pipeline.data.dataset import Dataset
+from pipeline.data.split import load_split
 from pipeline.evaluate import evaluate
 from pipeline.fetch import fetch
 from pipeline.train import Progress, train
