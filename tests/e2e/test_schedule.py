@@ -45,7 +45,7 @@ class Schedule:
     def stop(self) -> int:
         """Send SIGTERM and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def schedule(log: Path, *arguments: str | Path, no_prefect: bool = True, **envir
         yield Schedule(process, log)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.fixture

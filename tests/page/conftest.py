@@ -61,11 +61,11 @@ class Desk:
 
     def expect_status(self, text: str | re.Pattern[str]) -> None:
         """The status line says so."""
-        expect(self.page.locator("#status")).to_have_text(text, timeout=10_000)
+        expect(self.page.locator("#status")).to_have_text(text, timeout=60_000)
 
     def expect_version(self, version: int) -> None:
         """The answer that is shown is of this version."""
-        expect(self.page.locator("#facts")).to_contain_text(f"version {version} on CPU", timeout=10_000)
+        expect(self.page.locator("#facts")).to_contain_text(f"version {version} on CPU", timeout=60_000)
 
 
 Open = Callable[..., Desk]

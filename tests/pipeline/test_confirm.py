@@ -52,7 +52,7 @@ def test_a_server_that_starts_later_is_waited_for(repository: Path, tmp_path: Pa
     time.sleep(0.5)
     port = address.rpartition(":")[2]
     with server_process(repository, tmp_path / "second", "--provider", "cpu", "--port", port):
-        waiting.join(40)
+        waiting.join(60)
     assert said == [f"{address} answers with version 1 on CPUExecutionProvider"]
 
 

@@ -136,7 +136,7 @@ def test_a_server_is_asked_although_nothing_has_changed(
     request_again: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was to answer with the version, and perhaps it does not."""
-    monkeypatch.setitem(confirm.__kwdefaults__, "within_s", 0.5)
+    monkeypatch.setattr(confirm, "__kwdefaults__", {"within_s": 0.5})
     with pytest.raises(ConfirmError):
         attempt(replace(request_again, confirm="127.0.0.1:1"))
 

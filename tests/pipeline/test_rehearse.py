@@ -225,7 +225,7 @@ rehearse(folder, description, providers=[], command=(sys.executable, "-c", {serv
     ) as process:
         wait_until(lambda: written.exists() and written.read_text())
         process.send_signal(number)
-        assert process.wait(20) != 0
+        assert process.wait(60) != 0
     pid = int(written.read_text())
     wait_until(lambda: is_gone(pid))
 

@@ -92,7 +92,7 @@ async def test_nobody_is_waited_for_once_a_batch_is_large_enough() -> None:
     model = Model()
     batcher = make(model, crowd=known_crowd())
     calls = [asyncio.create_task(batcher.timed(pictures(*[value] * 16))) for value in range(4)]
-    for _, timing in await asyncio.wait_for(asyncio.gather(*calls), 5):
+    for _, timing in await asyncio.wait_for(asyncio.gather(*calls), 60):
         assert (timing.batch_images, timing.dispatch) == (64, "gathered")
 
 

@@ -91,7 +91,7 @@ def opened(publisher: Publisher, replica: Start, door: Start) -> tuple[ServerPro
 
 def figures(port: int | None) -> dict[str, float]:
     """What Prometheus is told."""
-    connection = HTTPConnection(f"127.0.0.1:{port}", timeout=10)
+    connection = HTTPConnection(f"127.0.0.1:{port}", timeout=60)
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
     connection.close()
@@ -322,7 +322,7 @@ def test_what_callers_do_wrong_is_no_fault_of_a_replica(
         for _ in range(12):
             for _ in range(6):
                 with pytest.raises(grpc.RpcError):
-                    call(channel, "/digits.v1.DigitService/NoSuchMethod")(b"", timeout=5)
+                    call(channel, "/digits.v1.DigitService/NoSuchMethod")(b"", timeout=60)
                 with suppress(ServingError):
                     client.classify(images[:1000], timeout_s=0.002)
             with pytest.raises(InvalidRequestError):
@@ -396,7 +396,7 @@ def test_one_address_cannot_take_the_calls_of_all(
     until(lambda: is_ready(opened))
     with DigitClient(f"127.0.0.1:{port}") as greedy, pytest.raises(OverloadedError):
         call_often(greedy, images[:1])
-    connection = HTTPConnection("127.0.0.1", int(port), timeout=10, source_address=("127.0.0.2", 0))
+    connection = HTTPConnection("127.0.0.1", int(port), timeout=60, source_address=("127.0.0.2", 0))
     connection.request("GET", "/v1/model")
     assert connection.getresponse().status == 200
     connection.close()

@@ -26,7 +26,7 @@ ROUNDING_US = 5
 async def scrape(running: RunningServer) -> dict[tuple[str, ...], float]:
     """Every sample, by its name and the values of its labels, in the order of their names."""
     url = f"http://127.0.0.1:{running.server.metrics_port}/metrics"
-    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read().decode())
+    text = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=60).read().decode())
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {(sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value for sample in samples}
 

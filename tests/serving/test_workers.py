@@ -325,7 +325,7 @@ async def test_a_drain_under_load_loses_no_call(
     await asyncio.sleep(0.2)
     STOPS[stop](workers)
     assert sum(await asyncio.gather(*callers)) > CALLERS
-    assert await asyncio.to_thread(workers.process.wait, 10) == 0
+    assert await asyncio.to_thread(workers.process.wait, 60) == 0
     log = workers.log.read_text()
     assert "another one starts" not in log
     assert all(f"INFO worker {number} serving.server: stopped" in log for number in (0, 1))
