@@ -18,6 +18,9 @@ LOCK_GROUP = $(subst pyproject.toml,,$(LOCK))
 # The oldest protoc that the packages admit: any newer protobuf loads its code, none loads code of a newer protoc.
 PROTOC = $(BIN)/uv run --quiet --isolated --no-project --with-requirements requirements/protoc.txt python -m grpc_tools.protoc
 
+# Processes that test: one more than there are cores, since tests also wait.
+WORKERS = $$($(PYTHON) -c "import os; print(os.cpu_count() + 1)")
+
 .DEFAULT_GOAL := help
 .PHONY: help env demo page check test lint types imports protos protos-archive protos-lint test-serving check-slow soak peers check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload bench-trailer lock clean
 
@@ -50,11 +53,11 @@ check: lint types imports protos-lint test test-serving  ## everything that a ma
 
 # Of serving's tests only those that need onnx run here; test-serving runs the others, once.
 test: env  ## the tests of all but serving, in random order, in parallel
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m "not slow" --ignore tests/serving
-	$(BIN)/python -m pytest -n auto -m "not slow" tests/serving/test_memory.py
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" --ignore tests/serving
+	$(BIN)/python -m pytest -m "not slow" tests/serving/test_memory.py
 
 test-serving: $(SERVING_VENV)/installed  ## serving's tests, where torch is not installed
-	$(SERVING_VENV)/bin/python -m pytest tests/serving -n auto --dist loadgroup -m "not slow"
+	$(SERVING_VENV)/bin/python -m pytest tests/serving -n $(WORKERS) --dist loadgroup -m "not slow"
 
 lint: env  ## style and format
 	$(BIN)/ruff check

@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 import onnx
 import torch
+from onnx.utils import Extractor
 from torch import Tensor, nn
 
 from models.classifier import ImageClassifier
@@ -31,27 +32,36 @@ def export(checkpoint: Path, destination: Path, *, size: int, features: Path | N
     classifier = load_checkpoint(checkpoint, torch.device("cpu")).float()
     colours = () if classifier.channels == 1 else (classifier.channels,)
     example = torch.zeros(EXAMPLE_COUNT, size, size, *colours, dtype=torch.uint8)
-    if features and (layers := [name for name, _ in classifier.feature_maps(example)]):
-        _write(_FeatureMaps(classifier).eval(), example, layers, features)
-    return _write(classifier, example, OUTPUTS, destination)
+    layers = [name for name, _ in classifier.feature_maps(example)]
+    # One program has all of it, since the exporter takes a second for each; two graphs are cut out of it.
+    graphs = Extractor(_program(_Whole(classifier), example, [*OUTPUTS, *layers]))
+    if features and layers:
+        _write(graphs, layers, features)
+    return _write(graphs, OUTPUTS, destination)
 
 
 @final
-class _FeatureMaps(nn.Module):
-    """A classifier of which the feature maps are asked in place of the answer."""
+class _Whole(nn.Module):
+    """A classifier that gives its answer and its feature maps."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
         super().__init__()
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map uint8 (batch, row, column[, 3]) to the maps of each layer, float32 (batch, feature, row, column)."""
-        return tuple(maps for _, maps in self.classifier.feature_maps(images))
+        """Map uint8 (batch, row, column[, 3]) to the answer and the maps (batch, feature, row, column)."""
+        return *self.classifier(images), *(maps for _, maps in self.classifier.feature_maps(images))
 
 
-def _write(module: nn.Module, example: Tensor, outputs: Sequence[str], destination: Path) -> Path:
+def _write(graphs: Extractor, outputs: Sequence[str], destination: Path) -> Path:
+    model = graphs.extract_model([INPUT], list(outputs))
+    destination.write_bytes(model.SerializeToString(deterministic=True))
+    return destination
+
+
+def _program(module: nn.Module, example: Tensor, outputs: Sequence[str]) -> onnx.ModelProto:
     program = torch.onnx.export(
-        module,
+        module.eval(),
         (example,),
         dynamo=True,
         opset_version=OPSET,
@@ -66,8 +76,7 @@ def _write(module: nn.Module, example: Tensor, outputs: Sequence[str], destinati
     model = program.model_proto
     _strip(model.graph)
     _pool_by_convolution(model.graph)
-    destination.write_bytes(model.SerializeToString(deterministic=True))
-    return destination
+    return model
 
 
 def _pool_by_convolution(graph: onnx.GraphProto) -> None:

@@ -58,7 +58,6 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.xdist_group("openapi")
 @schema.parametrize()
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_running_service_is_as_described(case: schemathesis.Case[Any], service: str) -> None:

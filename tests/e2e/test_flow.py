@@ -23,8 +23,6 @@ from pipeline.train import Progress
 from tests.outcomes import ended, evaluated, published
 from tests.pipeline.presets import write_preset
 
-pytestmark = pytest.mark.xdist_group("prefect")  # one server for all of them
-
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect_server() -> Iterator[None]:

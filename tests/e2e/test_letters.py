@@ -13,8 +13,8 @@ from pipeline.request import Request
 from pipeline.run import run
 from scripts.make_letters import LETTERS, draw_letter, make_letters
 from serving.client import DigitClient
-from tests.outcomes import ended, published
-from tests.programs import ROOT, run_program, server_process
+from tests.outcomes import ended, evaluated, published
+from tests.programs import ROOT, server_process
 
 COLOUR = ROOT / "scripts" / "letters.toml"
 GREY = {"features = [3, 8, 16]": "features = [1, 4, 8]", "sizes = [20, 10, 5]": "sizes = [32, 16, 8]"}
@@ -38,18 +38,12 @@ def test_letters_are_served_by_name(tmp_path: Path, size: int, grey: bool) -> No
     """Pictures in, letters out: more than 95 of 100 that were never seen are right, as pixels and as PNG files."""
     repository = tmp_path / "repository"
     make_letters(tmp_path / "letters", count=80, size=size, grey=grey)
-    where = ("--repository", repository, "--model", "letters")
-    done = run_program(
-        *("pipeline", "run", "--preset", preset(tmp_path, grey=grey), "--no-prefect", "--json", *where),
-        *("--device", "cpu", "--cache", tmp_path / "cache"),
-        OMP_NUM_THREADS="1",
-    )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["accuracy"] > 0.95
-    manifest = json.loads((Path(told["path"]) / "manifest.json").read_text())
+    mine = str(preset(tmp_path, grey=grey))
+    outcome = run(Request(repository, "letters", mine, device="cpu", cache=tmp_path / "cache"))
+    assert evaluated(outcome).accuracy > 0.95
+    manifest = json.loads((published(outcome).path / "manifest.json").read_text())
     assert manifest["labels"] == list(LETTERS)
-    report = Path(told["report"]).read_text()
+    report = published(outcome).report.read_text()
     assert all(f"<td>{letter}</td>" in report for letter in LETTERS)
 
     random = np.random.default_rng(1)

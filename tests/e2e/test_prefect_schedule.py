@@ -24,7 +24,7 @@ from tests.browser import needs_chromium, rendered, screenshot
 from tests.e2e.prefect_programs import PREFECT, START_S, PrefectServer, group, kill_group, prefect_server, wait_for
 from tests.pipeline.presets import write_preset
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.xdist_group("prefect schedule")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 Run = dict[str, Any]
 

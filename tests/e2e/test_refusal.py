@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.__main__ import main
 from pipeline.versions.repository import ModelRepository
 from tests.pipeline.presets import write_preset
 from tests.programs import run_program, server_process
@@ -41,10 +42,10 @@ def test_a_refusal_is_exit_code_0_and_its_reason_comes_first(
     assert entry.reason.startswith("floor: ")
 
 
-def test_a_script_reads_the_verdicts(arguments: list[str | Path]) -> None:
+def test_a_script_reads_the_verdicts(arguments: list[str | Path], capsys: pytest.CaptureFixture[str]) -> None:
     """`promoted` is false; what a refused candidate has not got is null."""
-    done = run_program(*arguments, "--json", OMP_NUM_THREADS="1")
-    told = json.loads(done.stdout)
+    assert main([*map(str, arguments[1:]), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
     assert (told["promoted"], told["forced"]) == (False, False)
     assert told["version"] is told["path"] is told["accuracy"] is told["test_loss"] is None
     refused = [verdict["gate"] for verdict in told["verdicts"] if not verdict["passed"]]
