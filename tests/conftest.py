@@ -9,11 +9,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Let one process have all tests that share what a module makes once, such as a training or a server."""
-    for item in items:
-        known = getattr(item, "_fixtureinfo", None)
-        fixtures = [it for definitions in known.name2fixturedefs.values() for it in definitions] if known else []
-        if any(it.scope == "module" for it in fixtures) and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    known = getattr(item, "_fixtureinfo", None)
+    fixtures = [it for definitions in known.name2fixturedefs.values() for it in definitions] if known else []
+    if any(it.scope == "module" for it in fixtures) and item.get_closest_marker("xdist_group") is None:
+        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
