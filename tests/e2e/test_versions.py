@@ -124,3 +124,18 @@ def test_what_is_not_there_is_told(tmp_path: Path, what: str) -> None:
     done = run_program("pipeline", *arguments, "--repository", publisher.root)
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
     assert publisher.model.versions() == [1]
+
+
+@pytest.mark.parametrize("arguments", [["show", "2"], ["diff", "1", "2"], ["promote", "2"]], ids=" ".join)
+def test_a_damaged_version_is_named_and_the_others_are_shown(tmp_path: Path, arguments: list[str]) -> None:
+    """In one line."""
+    publisher = Publisher(tmp_path / "repository")
+    publisher.publish(1)
+    publisher.model.path(2).mkdir()
+    (publisher.model.path(2) / "manifest.json").write_text('{"version": 2,')
+    done = run_program("pipeline", *arguments, "--repository", publisher.root)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "2/manifest.json: cannot be read: " in done.stderr
+    assert run_program("pipeline", "show", "1", "--repository", publisher.root).returncode == 0
+    listed = run_program("pipeline", "versions", "--repository", publisher.root, COLUMNS="200").stdout
+    assert "manifest.json: cannot" in listed

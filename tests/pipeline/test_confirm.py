@@ -28,8 +28,12 @@ def better(candidate: Candidate, tmp_path: Path) -> Candidate:
     return other
 
 
-def test_a_server_that_has_it_confirms_at_once(repository: Path, tmp_path: Path) -> None:
-    """The sentence names server, version and provider."""
+def test_a_server_that_has_it_confirms_at_once(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sentence names server, version and provider; no proxy of the environment is asked for this machine."""
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     with server_process(repository, tmp_path / "log", "--provider", "cpu") as server:
         said = confirm(repository, "digits", server.address)
     assert said == f"{server.address} answers with version 1 on CPUExecutionProvider"

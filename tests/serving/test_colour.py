@@ -1,12 +1,10 @@
 """A version that takes colour images is served as one that takes grey: by pixels, by PNG, through swaps."""
 
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from serving.errors import InvalidRequestError
 from serving.idx import read_images
@@ -17,6 +15,7 @@ from tests.pipeline.idx_files import encode_idx
 from tests.programs import run_program, server_process
 from tests.serving.conftest import Publisher, Serve, is_right
 from tests.serving.swaps import swap_under_load
+from tests.serving.test_pixels import png
 
 LETTERS = ("A", "B", "C", "D", "E")
 
@@ -25,13 +24,6 @@ LETTERS = ("A", "B", "C", "D", "E")
 def colours(versions: Mapping[int, Version]) -> Images:
     """The images of version 4's known answers, uint8 (64, 20, 20, 3)."""
     return versions[4].known_answers.images
-
-
-def png(image: Images) -> bytes:
-    """An image as a PNG file."""
-    file = BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 async def test_the_model_is_described_with_its_channels_and_names(serve: Serve, publisher: Publisher) -> None:

@@ -13,8 +13,8 @@ from serving.errors import InvalidRequestError
 from serving.pixels import Images, from_pixels, from_png
 
 
-def png(image: Images, mode: str = "L") -> bytes:
-    """An image as a PNG file."""
+def png(image: Images, mode: str | None = None) -> bytes:
+    """An image as a PNG file, of another mode if need be."""
     file = BytesIO()
     Image.fromarray(image).convert(mode).save(file, "PNG")
     return file.getvalue()

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from serving.errors import ServingError
 from serving.own_address import is_own
 from serving.pixels import Images
 from tests.programs import ServerProcess, run_program
+from tests.serving.test_pixels import png
 
 VARIABLES = ["grpc_proxy", "https_proxy", "http_proxy"]
 EVERY = {name for variable in (*VARIABLES, "all_proxy") for name in (variable, variable.upper())}
@@ -54,7 +56,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 @pytest.mark.parametrize("transport", ["grpcio"])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_own_addresses_are_called_directly(
-    served: ServerProcess, proxy: Proxy, images: Images, host: str
+    served: ServerProcess, proxy: Proxy, images: Images, host: str, tmp_path: Path
 ) -> None:
     """By both clients, by the command and by the probe."""
     address = served.address.replace("127.0.0.1", host)
@@ -62,6 +64,9 @@ async def test_own_addresses_are_called_directly(
         digits = client.classify(images[:3]).digits
     async with AsyncDigitClient(address) as client_too:
         assert np.array_equal((await client_too.classify(images[:3])).digits, digits)
+    (tmp_path / "7.png").write_bytes(png(images[0]))
+    classified = run_program("serving", "classify", tmp_path / "7.png", "--server", address)
+    assert (classified.returncode, str(digits[0]) in classified.stdout) == (0, True), classified.stderr
     probed = run_program("serving.probe", address)
     assert (probed.returncode, probed.stdout) == (0, f"{address} says SERVING\n"), probed.stdout
     assert proxy.asked == []

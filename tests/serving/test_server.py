@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 from collections.abc import Mapping
-from io import BytesIO
 from typing import Any
 
 import grpc
@@ -14,7 +13,6 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
-from PIL import Image
 
 from protos.digits.v1 import digits_pb2
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest
@@ -34,6 +32,7 @@ from serving.session import Session
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.spin import Spinner
 from tests.serving.conftest import VERSIONS, Publisher, Serve, is_right
+from tests.serving.test_pixels import png
 
 IMAGE_BYTES = 28 * 28
 SERVICE = "digits.v1.DigitService"
@@ -50,13 +49,6 @@ async def raw_classify(address: str, request: ClassifyRequest | bytes, *, timeou
 def unary(channel: grpc.aio.Channel, method: str) -> Any:
     """A method that takes and gives bytes."""
     return channel.unary_unary(f"/{SERVICE}/{method}")
-
-
-def png(image: Images) -> bytes:
-    """An image as a PNG file."""
-    file = BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 async def test_images_are_classified(
