@@ -103,8 +103,7 @@ check-slow: check  ## also what takes minutes: the lab, Chromium, Prefect's serv
 soak: env  ## what takes an hour: fuzzing, memory over a hundred swaps, ten thousand photographs
 	$(BIN)/python -m pytest -m soak -s
 
-peers: env  ## the server beside mosec, MLServer and LitServe, each in an environment of its own; needs h2load
-	$(BIN)/python -m tests.benchmarks.bench_serving
+peers: bench-serving  ## the server beside mosec, MLServer and LitServe, each in an environment of its own; needs h2load
 
 check-compose:  ## the whole deployment in containers, from the first start to a restore; needs Docker's engine
 	export COMPOSE="docker compose --project-name digits-check"; \

@@ -12,6 +12,6 @@ if "OMP_WAIT_POLICY" not in os.environ:  # which says the same more coarsely
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Prefect's temporary server, and whatever else listens on this machine, is not to be found behind a proxy.
-for _name in ("no_proxy", "NO_PROXY"):
-    if (_others := os.environ.get(_name, "")) != "*":
-        os.environ[_name] = ",".join(filter(None, (_others, "127.0.0.1", "localhost", "::1")))
+if (_others := os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")) != "*":
+    _others = ",".join(filter(None, (_others, "127.0.0.1", "localhost", "::1")))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = _others

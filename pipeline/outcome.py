@@ -24,9 +24,9 @@ class Outcome:
     verdicts: tuple[Verdict, ...]
     """What every gate said."""
     test: Evaluation | None = None
-    """None where a gate refused the candidate: the test images are not read for it."""
+    """None where a gate rejected the candidate: the test images are not read for it."""
     publication: Publication | None = None
-    """None where a gate refused the candidate."""
+    """None where a gate rejected the candidate."""
     confirmation: str | None = None
     """What the server said that was asked; None where none was."""
 
@@ -38,7 +38,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stopped:
-    """A run that ended early, and rightly so: it trained nothing."""
+    """A run that ended early, and correctly: it trained nothing."""
 
     name: Literal["Up to date", "Skipped"]
     reason: str

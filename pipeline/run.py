@@ -85,7 +85,7 @@ def run(
         known = (request.model, preset, dataset, summary, training, validation, verification)
         description = describe(*known, fingerprint=fingerprint, sources=sources, temperature=temperature)
         compared = step(compare)(request.repository, candidate, description, dataset, validation, preset.gates)
-        keep_in = request.cache.parent / "candidates"
+        keep_in = request.cache / "candidates"
         rehearsed = step(rehearse)(candidate, description, providers=verification.providers, keep_in=keep_in)
         verdicts = (*parity(verification), *compared, rehearsed)
         outcome = Outcome(dataset.source, dataset.labels, training, validation, verification, verdicts)

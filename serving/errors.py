@@ -17,12 +17,13 @@ Exception
 │   ├── VersionNotReadyError    one that cannot be loaded now, and perhaps a moment later
 │   ├── VersionHungError        one that exceeded the time limit for loading
 │   └── HistoryError            HISTORY.jsonl does not tell what a version's bytes are
+│       └── HistoryNotReadyError  now, and perhaps a moment later
 ├── ProviderError               the execution provider asked for cannot run here
 ├── WorkerError                 a server process of several cannot start, or had to be killed
 └── SettingsError               a setting is unknown or out of range
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 from google.protobuf.any_pb2 import Any
@@ -110,11 +111,19 @@ class VersionNotReadyError(VersionRefusedError):
 
 
 class VersionHungError(VersionRefusedError):
-    """It took longer to load than the time limit allows."""
+    """It took longer to load than the time limit allows; `is_over` says whether it may be tried again by now."""
+
+    def __init__(self, message: str, is_over: Callable[[], bool] = bool) -> None:
+        super().__init__(message)
+        self.is_over = is_over
 
 
 class HistoryError(VersionRefusedError):
     """HISTORY.jsonl does not tell what a version's bytes are: one that is loaded already stays."""
+
+
+class HistoryNotReadyError(HistoryError, VersionNotReadyError):
+    """HISTORY.jsonl cannot be read now."""
 
 
 class ProviderError(Exception):

@@ -1,12 +1,14 @@
 """Rights that end where others' begin: root reads everything."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 NOBODY = 65534
+time.strptime("0", "%S")  # imports what protobuf needs for times: Python itself may lie where only root may read
 
 
 @contextmanager

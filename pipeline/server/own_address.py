@@ -1,6 +1,7 @@
 """Which addresses are this machine's own: those are called directly, whatever proxy the environment names."""
 
 import os
+import re
 import socket
 
 PROXIES = {"grpc_proxy", "https_proxy", "http_proxy"}
@@ -9,12 +10,12 @@ PROXIES = {"grpc_proxy", "https_proxy", "http_proxy"}
 
 def is_own(address: str) -> bool:
     """Whether `address`, HOST:PORT, is of this machine: a socket can be bound to it. Resolves the name of HOST."""
-    host = address.rpartition("/")[2].rpartition(":")[0].removeprefix("ipv4:").strip("[]")
+    host = re.sub("^(dns|ipv4|ipv6):", "", address.rpartition("/")[2]).rpartition(":")[0].strip("[]")
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, 0, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.bind(where)
-    except OSError:
+    except (OSError, UnicodeError):  # UnicodeError: no name of a host
         return False
     return True
 

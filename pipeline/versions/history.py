@@ -55,7 +55,8 @@ class History:
         with self._path.open("ab") as file:
             file.write(to_json(entry, indent=None))
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
+            if is_first:
+                os.fchmod(file.fileno(), 0o644)  # whatever the umask; later it is for its owner to say who may append
             os.fsync(file.fileno())
         if is_first:
             sync_directory(self._directory)  # else its name is lost
@@ -76,7 +77,7 @@ class History:
                 return
             staging.mkdir(exist_ok=True)
             write_durably(staging / HISTORY, b"".join(line + b"\n" for line in good), mode=0o644)
-            os.link(self._path, aside := self._aside())
+            write_durably(aside := self._aside(), self._path.read_bytes(), mode=0o644)
             (staging / HISTORY).replace(self._path)
         sync_directory(self._directory)
         logger.warning("%s: damaged; kept as %s, the readable lines stay", self._path, aside.name)
@@ -90,7 +91,8 @@ class History:
             raise PublishError(f"{self._path}: cannot be read: {error.strerror}; check its permissions") from error
 
     def _aside(self) -> Path:
-        number = 1 + len(list(self._directory.glob(f"{HISTORY}.bad-*")))
+        known = [path.suffix.removeprefix(".bad-") for path in self._directory.glob(f"{HISTORY}.bad-*")]
+        number = 1 + max([0, *(int(name) for name in known if name.isdecimal())])
         return self._path.with_name(f"{HISTORY}.bad-{number}")
 
     def _cut_torn_line(self) -> None:

@@ -6,6 +6,7 @@ that is killed between any two leaves the version that was current before, or th
 
 import fcntl
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -98,12 +99,9 @@ class ModelRepository:
 
     def versions(self) -> list[int]:
         """Every version directory, in order; files and symbolic links are none."""
-        return [number for number in self._numbers() if _is_directory(self.path(number))]
-
-    def _numbers(self) -> list[int]:
-        """Every number that a name in the folder uses, whatever is behind it."""
         paths = self.directory.iterdir() if self.directory.is_dir() else ()
-        return sorted(number for path in paths if (number := version_number(path.name)) is not None)
+        numbers = (version_number(path.name) for path in paths if path.is_dir() and not path.is_symlink())
+        return sorted(number for number in numbers if number is not None)
 
     def demand_versions(self) -> None:
         """Refuse a mistyped path before a lock is made there; raises PublishError where there is no version."""
@@ -179,8 +177,12 @@ class ModelRepository:
             return None
 
     def next_version(self) -> int:
-        """The lowest number above all that were ever used."""
-        return 1 + max([self.history.highest_version(), self.current().version, *self._numbers()])
+        """The lowest free number above all that were ever published; a stray folder is none of them."""
+        known = [number for number in self.versions() if (self.path(number) / MANIFEST).exists()]
+        number = 1 + max([self.history.highest_version(), self.current().version, *known])
+        while os.path.lexists(self.path(number)):
+            number += 1
+        return number
 
     def point_at(self, version: int, event: str) -> Current:
         """Make `version` current, and write it to HISTORY as `event`."""
@@ -228,10 +230,6 @@ class ModelRepository:
         self.history.append(
             HistoryEntry(event=event, version=current.version, generation=current.generation, sha256=current.sha256)
         )
-
-
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _is_intact(path: Path, file: File) -> bool:

@@ -32,7 +32,7 @@ from protos.artifact.layout import (
     read_file,
 )
 from protos.artifact.v1.manifest_pb2 import Current, File, HistoryEntry, Manifest, Tensor
-from serving.errors import HistoryError, VersionNotReadyError, VersionRefusedError
+from serving.errors import HistoryError, HistoryNotReadyError, VersionNotReadyError, VersionRefusedError
 from serving.pixels import Images, ImageShape
 
 COLOURS = 3
@@ -84,18 +84,21 @@ def parse_current(content: bytes) -> Current:
 def find_published(model_directory: Path, version: int) -> Current:
     """A version as CURRENT named it when it was last current, from HISTORY.jsonl (`previous` is left out).
 
-    Raises VersionRefusedError when no line names it: what was never current was never published. Raises HistoryError
-    when the file cannot be read, or when its line is older than hashes in it.
+    Raises VersionNotReadyError when no line names it: it was not published yet, or the file has not arrived. Raises
+    HistoryError when the file cannot be read, or when its line is older than hashes in it.
     """
     try:
         content = read(model_directory / HISTORY, HISTORY_MAX_BYTES)
         whole_lines = content.rpartition(b"\n")[0]  # a last one without its end is being written
         entries = [_parse(line, HistoryEntry(), HISTORY) for line in whole_lines.splitlines()]
+    except VersionNotReadyError as error:
+        raise HistoryNotReadyError(str(error)) from error
     except VersionRefusedError as error:
         raise HistoryError(str(error)) from error
     of_version = [entry for entry in reversed(entries) if entry.version == version]
     if not of_version:
-        raise VersionRefusedError(f"{model_directory / HISTORY}: has no version {version}: publish or promote it first")
+        missing = f"{model_directory / HISTORY}: has no version {version}: publish or promote it first"
+        raise VersionNotReadyError(missing)
     if not (published := next((entry for entry in of_version if entry.sha256), None)):
         raise HistoryError(f"{model_directory / HISTORY}: has no hash of version {version}: promote it first")
     return Current(version=version, sha256=published.sha256, generation=published.generation)

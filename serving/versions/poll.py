@@ -35,6 +35,8 @@ async def poll_current(threads: LimitedThreads, directory: Path) -> Poll:
         return Poll(await threads.run(partial(read, path, CURRENT_MAX_BYTES), LIMIT_S))
     except TimeoutError:
         return Poll(None, f"{path}: cannot be read within {LIMIT_S:g} s")
+    except OSError as error:
+        return Poll(None, f"{path}: cannot be read: {error.strerror}")
     except VersionRefusedError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return Poll(None)
@@ -44,12 +46,12 @@ async def poll_current(threads: LimitedThreads, directory: Path) -> Poll:
 async def poll_versions(
     threads: LimitedThreads, directory: Path, versions: Sequence[int]
 ) -> Mapping[int, Signature | None]:
-    """The state of each version's files; None where the disk hangs."""
+    """The state of each version's files; None where it cannot be read."""
     if not versions:
         return {}
     try:
         return await threads.run(lambda: {version: _signature(directory, version) for version in versions}, LIMIT_S)
-    except TimeoutError:
+    except OSError:  # TimeoutError is one
         return dict.fromkeys(versions)
 
 

@@ -9,15 +9,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from protos.artifact.layout import CURRENT
+from protos.artifact.layout import CURRENT, HISTORY
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.errors import (
     HistoryError,
+    HistoryNotReadyError,
     NoModelError,
     UnknownVersionError,
     VersionHungError,
@@ -25,7 +27,7 @@ from serving.errors import (
     VersionRefusedError,
 )
 from serving.session import Session
-from serving.versions.limited import LimitedThreads
+from serving.versions.limited import HungError, LimitedThreads
 from serving.versions.loaded import Loaded, LoadedVersions
 from serving.versions.manifest import Version, find_published, parse_current, read_version
 from serving.versions.poll import LIMIT_S, Poll, poll_current, poll_versions
@@ -95,6 +97,7 @@ class Repository:
         self._gate = gate
         self._names = versions
         self._threads = LimitedThreads()
+        self._polls = LimitedThreads()  # of their own: eight loads that hang must not end the polling
         self._load_limit_s = load_limit_s
         self._clock = clock
         self._seen: Poll | None = Poll(None)
@@ -163,6 +166,7 @@ class Repository:
                 await self.refresh()
             except Exception:  # a watcher that ends would leave the server on an old version until restart
                 log.exception("polling %s failed", self._directory)
+                self._seen = None  # equal to no poll: whatever stands there is followed anew
 
     async def refresh(self) -> None:
         """Poll CURRENT once; if it has changed, or a failed load is due again, load what it names and swap."""
@@ -182,11 +186,11 @@ class Repository:
             await self._follow(poll.content)
 
     async def _poll(self) -> Poll:
-        return await poll_current(self._threads, self._directory)
+        return await poll_current(self._polls, self._directory)
 
     async def _is_due(self) -> bool:
         """Whether a version that could not be loaded is to be tried again."""
-        states = await poll_versions(self._threads, self._directory, list(self._retries))
+        states = await poll_versions(self._polls, self._directory, list(self._retries))
         return any(state and self._retries[version].is_due(state) for version, state in states.items())
 
     async def _follow(self, content: bytes) -> None:
@@ -195,7 +199,7 @@ class Repository:
             current = parse_current(content)
             if self.refusal or self._loaded is None or current != self._loaded.current:
                 if not await self._switch(current, content):
-                    self._seen = None  # equal to no poll: whatever stands there is followed anew
+                    self._seen = None
                     return
                 self.refusal = None
         except VersionRefusedError as error:
@@ -253,13 +257,13 @@ class Repository:
         """
         version = wanted if isinstance(wanted, int) else wanted.version
         # Before anything is read: whatever changes from here on is a reason for another try.
-        state = (await poll_versions(self._threads, self._directory, [version]))[version]
+        state = (await poll_versions(self._polls, self._directory, [version]))[version]
         try:
             loaded = await self._find_or_load(wanted)
         except VersionRefusedError as error:
-            has_hung, may_pass = (isinstance(error, kind) for kind in (VersionHungError, VersionNotReadyError))
+            is_over = error.is_over if isinstance(error, VersionHungError) else lambda: True
             retry = self._retries.setdefault(version, RetryPolicy(self._clock))
-            retry.failed(state, may_pass=may_pass, has_hung=has_hung)
+            retry.failed(state, may_pass=isinstance(error, VersionNotReadyError), is_over=is_over)
             raise
         self._retries.pop(version, None)
         return loaded
@@ -267,19 +271,29 @@ class Repository:
     async def _find_or_load(self, wanted: Current | int) -> Loaded:
         try:
             if isinstance(wanted, int):
-                wanted = await self._threads.run(partial(find_published, self._directory, wanted), LIMIT_S)
+                wanted = await self._published(wanted)
             held = self._versions.get(wanted.version)
             if held is not None and held.current.sha256 == wanted.sha256:
                 return replace(held, current=wanted)
             session = await self._threads.run(partial(self._read_and_load, wanted), self._load_limit_s)
         except VersionRefusedError:
             raise
-        except TimeoutError as error:
-            raise VersionHungError(f"it did not load within {self._load_limit_s:g} s") from error
+        except HungError as error:
+            late = f"it did not load within {self._load_limit_s:g} s"
+            reason = late if error.abandoned else "it was not loaded, since other loads hang"
+            raise VersionHungError(reason, partial(_is_over, error.abandoned)) from error
+        except (OSError, MemoryError) as error:
+            raise VersionNotReadyError(f"loading failed: {str(error) or type(error).__name__}") from error
         except Exception as error:
             log.exception("loading from %s failed", self._directory)
             raise VersionRefusedError(f"loading failed: {type(error).__name__}") from error
         return Loaded(session, wanted, time.time())
+
+    async def _published(self, version: int) -> Current:
+        try:
+            return await self._polls.run(partial(find_published, self._directory, version), LIMIT_S)
+        except TimeoutError as error:
+            raise HistoryNotReadyError(f"{HISTORY}: cannot be read within {LIMIT_S:g} s") from error
 
     def _read_and_load(self, current: Current) -> Session:
         return self._load(read_version(self._directory, current))
@@ -302,11 +316,17 @@ class Repository:
         if before and replace(before, reason=refusal.reason) == refusal:
             return
         serving = f"still serving version {self._loaded.current.version}" if self._loaded else "no version is served"
+        what = f"version {refusal.version}" if refusal.version else CURRENT
         if refusal.is_retrying:
-            log.warning("cannot load version %d yet: %s; retrying; %s", refusal.version, refusal.reason, serving)
+            log.warning("cannot load %s yet: %s; retrying; %s", what, refusal.reason, serving)
         else:
-            log.error("rejected version %d: %s; %s", refusal.version, refusal.reason, serving)
+            log.error("rejected %s: %s; %s", what, refusal.reason, serving)
         self._on_refusal(refusal)
+
+
+def _is_over(abandoned: "Future[Session] | None") -> bool:
+    """Whether an abandoned load has ended by now; not where a run had to be ended: the next one would loop too."""
+    return not abandoned or (abandoned.done() and not isinstance(abandoned.exception(), VersionHungError))
 
 
 def _refusal(current: Current, error: VersionRefusedError, sha256: str = "") -> Refusal:

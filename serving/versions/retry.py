@@ -1,6 +1,5 @@
 """When a version that could not be loaded is tried again: when one of its files changes, else with backoff."""
 
-import math
 import time
 from collections.abc import Callable, Hashable
 
@@ -18,18 +17,19 @@ class RetryPolicy:
         self._pause_s = FIRST_S
         self._signature: Hashable = None
         self._due_s = 0.0
+        self._is_over: Callable[[], bool] = lambda: True
 
-    def failed(self, signature: Hashable, *, may_pass: bool, has_hung: bool = False) -> None:
+    def failed(self, signature: Hashable, *, may_pass: bool, is_over: Callable[[], bool] = lambda: True) -> None:
         """A try failed: `may_pass` for what needs no change of a file to pass, such as an error of a network disk.
 
-        One that has hung may hang again, and each costs a thread: only a change of a file triggers the next try.
+        Until `is_over` only a change of a file triggers the next try: what hangs may hang again, and costs a thread.
         """
         if signature != self._signature:
             self._pause_s = FIRST_S
-        pause_s = math.inf if has_hung else self._pause_s if may_pass else SLOW_S
-        self._signature, self._due_s = signature, self._clock() + pause_s
+        pause_s = self._pause_s if may_pass else SLOW_S
+        self._signature, self._due_s, self._is_over = signature, self._clock() + pause_s, is_over
         self._pause_s = min(2 * self._pause_s, MAX_S)
 
     def is_due(self, signature: Hashable) -> bool:
         """Whether to try again, now that the files are as `signature` says."""
-        return signature != self._signature or self._clock() >= self._due_s
+        return signature != self._signature or (self._clock() >= self._due_s and self._is_over())

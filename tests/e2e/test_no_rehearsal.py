@@ -28,7 +28,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_run_fails_and_the_next_one_trains_again(small_folder: Path, tmp_path: Path) -> None:
     """Twice the same: never "Up to date", each candidate is kept, and whoever is to be told is told."""
     preset = write_preset(tmp_path / "short.toml", epochs="1")
-    kept = tmp_path / "runs" / "candidates" / "digits"
+    kept = tmp_path / "runs" / "data" / "candidates" / "digits"
     with receiving() as receiver:
         request = Request(
             repository=tmp_path / "repository",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -51,10 +52,17 @@ def test_what_is_merely_damaged_is_named_and_skipped(
 ) -> None:
     """The run publishes beside it, under a number that nothing uses."""
     model = tmp_path / "repository" / "digits"
-    (model / "00000009").mkdir(parents=True)
-    (model / "7").mkdir()
+    for stray in ("00000009", "1", "7", "999999999"):
+        (model / stray).mkdir(parents=True)
     (model / "HISTORY.jsonl").write_text("garbage\n")
     outcome = run(replace(request_, force=True))
     assert getattr(outcome, "publication", None) is not None
-    assert (model / "8" / "manifest.json").is_file()
+    assert (model / "2" / "manifest.json").is_file()
     assert all(word in caplog.text for word in ("00000009", "version 7 is skipped", "HISTORY.jsonl.bad-1"))
+
+
+def test_a_full_disk_is_told_before_the_training(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With how much is there, and how much is expected."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    with pytest.raises(PublishError, match="1048576 bytes are free, expected at least "):
+        run(request_, on_progress=lambda _: pytest.fail("it trains"))

@@ -33,14 +33,16 @@ def server() -> Iterator[HTTPServer]:
         server.shutdown()
 
 
+@pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
 @pytest.mark.parametrize("others", ["", "example.com", "*"])
 @pytest.mark.parametrize("library", ["httpx", "urllib.request"])
-def test_this_machine_is_called_directly(server: HTTPServer, library: str, others: str) -> None:
+def test_this_machine_is_called_directly(server: HTTPServer, library: str, others: str, variable: str) -> None:
     """By what Prefect's client is made of, and by the standard library; hosts that are named already stay named."""
     ask = {"httpx": "httpx.get(url).status_code", "urllib.request": "urllib.request.urlopen(url).status"}[library]
     url = f"http://127.0.0.1:{server.server_port}/"
-    code = f"import os, pipeline, {library}; url = {url!r}; print({ask}, os.environ['no_proxy'])"
+    told = "os.environ.get('no_proxy') or os.environ['NO_PROXY']"
+    code = f"import os, pipeline, {library}; url = {url!r}; print({ask}, {told})"
     dead = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
-    environment = {"PATH": "/usr/bin", "no_proxy": others, **dead}
+    environment = {"PATH": "/usr/bin", variable: others, **dead}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.startswith(f"200 {others}"), done.stderr

@@ -174,21 +174,23 @@ def test_a_bad_line_of_the_history_is_set_aside(repository: Path, bad: bytes) ->
     assert bad in (repository / "digits" / "HISTORY.jsonl.bad-1").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["7", "00000009", "\u0663"], ids=["no-manifest", "zeros", "arabic"])
+@pytest.mark.parametrize(
+    "name", ["2", "00000009", "\u0663", "999999999"], ids=["no-manifest", "zeros", "arabic", "largest"]
+)
 def test_a_stray_directory_stops_no_run(repository: Path, name: str) -> None:
-    """It is skipped, and a number that it uses is not used again."""
+    """It is skipped, and a number that it uses is not used."""
     publish_text(repository, "one")
     (repository / "digits" / name).mkdir()
-    assert publish_text(repository, "two").version == (8 if name == "7" else 2)
+    assert publish_text(repository, "two").version == (3 if name == "2" else 2)
 
 
 def test_a_file_or_a_link_with_a_number_is_no_version(repository: Path) -> None:
-    """Both are skipped, and their numbers are not used again."""
+    """Both are skipped, and their numbers are not used."""
     publish_text(repository, "one")
-    (repository / "digits" / "5").write_text("")
-    (repository / "digits" / "6").symlink_to("1")
-    assert publish_text(repository, "two").version == 7
-    assert ModelRepository(repository / "digits").versions() == [1, 7]
+    (repository / "digits" / "2").write_text("")
+    (repository / "digits" / "3").symlink_to("1")
+    assert publish_text(repository, "two").version == 4
+    assert ModelRepository(repository / "digits").versions() == [1, 4]
 
 
 def test_a_damaged_manifest_stops_no_run(repository: Path) -> None:
@@ -343,6 +345,30 @@ def test_an_old_version_that_must_not_be_read_stops_no_run(caplog: pytest.LogCap
         assert publish_text(repository, "four").version == 4
     assert "version 1 is skipped: " in caplog.text
     assert "remove" not in caplog.text
+
+
+def test_what_was_set_aside_is_never_overwritten(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though somebody removed an older one, and the file system has no hard links."""
+    monkeypatch.delattr("os.link")
+    publish_text(repository, "one")
+    history = repository / "digits" / "HISTORY.jsonl"
+    for number, removed in ((1, None), (2, None), (3, 1)):
+        if removed:
+            history.with_name(f"{history.name}.bad-{removed}").unlink()
+        history.write_bytes(history.read_bytes() + f"garbage {number}\n".encode())
+        publish_text(repository, f"another {number}")
+    aside = {path.name: path.read_text().splitlines()[-1] for path in history.parent.glob("*.bad-*")}
+    assert aside == {"HISTORY.jsonl.bad-2": "garbage 2", "HISTORY.jsonl.bad-3": "garbage 3"}
+
+
+def test_the_mode_of_a_history_is_its_owners_to_choose(repository: Path) -> None:
+    """A group that may write to the repository still may after the next line."""
+    publish_text(repository, "one")
+    history = repository / "digits" / "HISTORY.jsonl"
+    assert history.stat().st_mode & 0o777 == 0o644
+    history.chmod(0o664)
+    publish_text(repository, "two")
+    assert history.stat().st_mode & 0o777 == 0o664
 
 
 @pytest.mark.parametrize("damage", ["lines cut short", "not text"])

@@ -38,6 +38,21 @@ async def test_work_that_hangs_is_abandoned_and_other_work_runs() -> None:
     assert began == [1]
 
 
+async def test_a_thread_that_cannot_start_costs_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a container's limit of processes is reached: an error that may pass, for whoever asked."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads = LimitedThreads()
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", refuse)
+        for _ in range(2 * MAX_HUNG):
+            with pytest.raises(OSError, match="can't start new thread"):
+                await threads.run(lambda: 7, 60)
+    assert await threads.run(lambda: 7, 60) == 7
+
+
 async def test_work_that_fails_after_it_was_abandoned_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody waits for it, and nothing complains."""
     threads, ends = LimitedThreads(), threading.Event()

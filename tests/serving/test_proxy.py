@@ -84,7 +84,17 @@ def test_another_host_is_called_through_the_proxy(proxy: Proxy, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1:1", "127.9.8.7:1", "localhost:1", "dns:///localhost:1", "ipv4:127.0.0.1:1", "0.0.0.0:1", "[::1]:1"],
+    [
+        "127.0.0.1:1",
+        "127.9.8.7:1",
+        "localhost:1",
+        "dns:///localhost:1",
+        "ipv4:127.0.0.1:1",
+        "0.0.0.0:1",
+        "[::1]:1",
+        "dns:127.0.0.1:1",
+        "ipv6:[::1]:1",
+    ],
 )
 def test_addresses_of_this_machine_are_its_own(address: str) -> None:
     """However they are written."""
@@ -93,7 +103,7 @@ def test_addresses_of_this_machine_are_its_own(address: str) -> None:
     assert is_own(address)
 
 
-@pytest.mark.parametrize("address", ["192.0.2.1:1", "server.invalid:1", "nonsense"])
+@pytest.mark.parametrize("address", ["192.0.2.1:1", "server.invalid:1", "nonsense", "two..dots:1"])
 def test_other_addresses_are_not(address: str) -> None:
     """Those of others, and what is no address."""
     assert not is_own(address)

@@ -19,9 +19,11 @@ from serving.errors import NoModelError, VersionRefusedError
 from serving.pixels import Images
 from serving.provider import CPU
 from serving.session import Session
+from serving.versions.limited import MAX_HUNG
 from serving.versions.loaded import Loaded
 from serving.versions.manifest import Version
 from serving.versions.repository import Refusal, Repository
+from serving.versions.retry import FIRST_S, SLOW_S
 from tests.serving.conftest import Clock, Publisher
 from tests.unprivileged import unprivileged_folder
 
@@ -407,6 +409,87 @@ async def test_a_load_that_hangs_is_rejected_and_the_next_version_is_served(publ
     await repository.refresh()
     assert (repository.loaded.current.version, repository.refusals) == (2, [])
     ends.set()
+
+
+async def test_a_disk_that_hung_is_tried_again_once_it_answers(publisher: Publisher, clock: Clock) -> None:
+    """Without a change of any file; while it hangs, and eight loads of others do, CURRENT is followed all the same."""
+    ends, tries = threading.Event(), 0
+
+    def load(version: Version) -> Session:
+        nonlocal tries
+        if version.manifest.version == 2:
+            tries += 1
+            ends.wait()
+        return Session(version, provider=CPU, threads=1)
+
+    repository = Repository(publisher.model.directory, load, load_limit_s=2.0, clock=clock)
+    publisher.publish(1)
+    await repository.refresh()
+    repository._load_limit_s = 0.05
+    for _ in range(MAX_HUNG + 1):
+        publisher.publish(2)  # each time with another generation
+        await repository.refresh()
+    assert [refusal.reason for refusal in repository.refusals] == ["it was not loaded, since other loads hang"]
+    assert tries == MAX_HUNG
+    clock.now_s += SLOW_S
+    await repository.refresh()
+    assert tries == MAX_HUNG
+    ends.set()
+    repository._load_limit_s = 60.0
+    while repository.refusals:
+        clock.now_s += SLOW_S
+        await repository.refresh()
+    assert repository.loaded.current.version == 2
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")], ids=["Python", "the system"])
+async def test_a_load_without_memory_is_retried(publisher: Publisher, clock: Clock, error: Exception) -> None:
+    """There may be some in a moment."""
+    errors = [error]
+
+    def load(version: Version) -> Session:
+        if errors:
+            raise errors.pop()
+        return Session(version, provider=CPU, threads=1)
+
+    repository = Repository(publisher.model.directory, load, clock=clock)
+    publisher.publish(1)
+    await repository.refresh()
+    assert [refusal.is_retrying for refusal in repository.refusals] == [True]
+    clock.now_s += FIRST_S
+    await repository.refresh()
+    assert (repository.loaded.current.version, repository.refusals) == (1, [])
+
+
+@pytest.mark.parametrize("content", [None, b""], ids=["missing", "empty"])
+async def test_a_history_that_arrives_last_is_waited_for(publisher: Publisher, content: bytes | None) -> None:
+    """Nothing is wrong with the further version: it is retried, and loaded with the first poll after the file's end."""
+    publisher.publish(1)
+    publisher.publish(2)
+    history = publisher.model.directory / "HISTORY.jsonl"
+    whole = history.read_bytes()
+    history.unlink() if content is None else history.write_bytes(content)
+    repository = Repository(publisher.model.directory, Loader(), versions=["1"])
+    await repository.refresh()
+    assert [(refusal.version, refusal.is_retrying) for refusal in repository.refusals] == [(1, True)]
+    history.write_bytes(whole)
+    await repository.refresh()
+    assert (repository.loaded_versions, repository.refusals) == ([1, 2], [])
+
+
+async def test_a_poll_that_fails_unexpectedly_is_made_up_for(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever CURRENT named meanwhile is followed at the next poll."""
+    repository = Repository(publisher.model.directory, Loader())
+    publisher.publish(1)
+    with monkeypatch.context() as broken:
+        broken.setattr(Repository, "_follow", None)
+        watching = asyncio.create_task(repository.watch(0.01))
+        await asyncio.sleep(0.05)
+    while not repository.loaded_versions:
+        await asyncio.sleep(0.01)
+    watching.cancel()
 
 
 def arrivals(source: Path, target: Path, chance: random.Random) -> Iterator[None]:

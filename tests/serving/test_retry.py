@@ -34,18 +34,24 @@ def test_what_is_wrong_is_retried_slowly(policy: RetryPolicy, clock: Clock) -> N
     assert pauses(policy, clock, 3, may_pass=False) == [SLOW_S] * 3
 
 
-def test_what_has_hung_is_not_retried_while_nothing_changes(policy: RetryPolicy, clock: Clock) -> None:
-    """Each try may cost a thread."""
-    policy.failed("as before", may_pass=False, has_hung=True)
+def test_what_hangs_is_not_retried_until_it_is_over(policy: RetryPolicy, clock: Clock) -> None:
+    """Each try may cost a thread; a disk that answers again is tried slowly."""
+    is_over = False
+    policy.failed("as before", may_pass=False, is_over=lambda: is_over)
     clock.now_s = 1e9
+    assert not policy.is_due("as before")
+    is_over = True
+    assert policy.is_due("as before")
+    policy.failed("as before", may_pass=False, is_over=lambda: is_over)
+    clock.now_s += SLOW_S - 1
     assert not policy.is_due("as before")
 
 
-@pytest.mark.parametrize("has_hung", [False, True])
+@pytest.mark.parametrize("is_over", [False, True])
 @pytest.mark.parametrize("may_pass", [False, True])
-def test_a_change_of_a_file_triggers_a_try_at_once(policy: RetryPolicy, may_pass: bool, has_hung: bool) -> None:
+def test_a_change_of_a_file_triggers_a_try_at_once(policy: RetryPolicy, may_pass: bool, is_over: bool) -> None:
     """Whatever had failed."""
-    policy.failed("as before", may_pass=may_pass, has_hung=has_hung)
+    policy.failed("as before", may_pass=may_pass, is_over=lambda: is_over)
     assert policy.is_due("changed")
 
 
