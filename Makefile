@@ -9,7 +9,7 @@ GPU_ENV = $(if $(filter $(BIN)/python,$(GPU_PYTHON)),env)
 # googleapis-common-protos brings google/api/annotations.proto beside its Python code.
 GOOGLE = $$($(BIN)/python -c "import google.api.http_pb2 as it; print(it.__file__.removesuffix('/google/api/http_pb2.py'))")
 # The lock names every package, so nothing is left to resolve; pip's own resolver stumbles over extras with hashes.
-INSTALL := -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 LOCK := uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 # Without the packages that serving needs, which are the project's own.

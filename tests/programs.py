@@ -58,7 +58,7 @@ def run_program(*arguments: str | Path, **environment: str) -> "subprocess.Compl
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
 
 

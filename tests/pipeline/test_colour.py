@@ -106,4 +106,4 @@ def test_grey_keeps_its_scalar_constants(tmp_path: Path) -> None:
     graph = onnx.load(export(tmp_path / "grey.pt", tmp_path / "grey.onnx", size=SIZE)).graph
     assert [node.op_type for node in graph.node][:6] == ["Cast", "Div", "Sub", "Div", "Unsqueeze", "Conv"]
     shapes = {constant.name: list(constant.dims) for constant in graph.initializer}
-    assert (shapes["mean"], shapes["std"]) == ([], [])
+    assert (shapes["classifier.mean"], shapes["classifier.std"]) == ([], [])
