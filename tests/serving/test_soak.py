@@ -1,4 +1,4 @@
-"""What takes minutes to show: `make check-slow`. Swaps and drains under load, overload, fuzzed requests, memory."""
+"""What takes minutes to show, `make check-slow`: swaps and drains under load, overload; and an hour, `make soak`."""
 
 import asyncio
 import random
