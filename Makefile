@@ -49,7 +49,7 @@ demo: env  ## the whole path: train, prove, publish, serve, classify 10,000 imag
 page: env  ## a page to draw digits on, in your browser; Ctrl-C stops it
 	@$(BIN)/python -m scripts.page
 
-check: lint types imports protos-lint test test-serving  ## everything that a machine can judge
+check: test-serving lint types imports protos-lint test  ## everything that a machine can judge
 
 # Of serving's tests only those that need onnx run here; test-serving runs the others, once.
 test: env  ## the tests of all but serving, in random order, in parallel

@@ -127,11 +127,11 @@ def _pairs(right: NDArray[np.bool_], champion_right: NDArray[np.bool_]) -> Pairs
 
 
 def _alternating_seconds(sessions: Sequence[onnxruntime.InferenceSession], images: Images) -> list[float]:
-    """The median seconds of a run of `images` for each session; they take turns, so that a busy moment meets all."""
+    """The median seconds of a run of `images`, of one thread, for each session; they take turns: clocks change."""
     taken: list[list[float]] = [[] for _ in sessions]
     for _ in range(1 + TIMED_ROUNDS):
         for session, seconds in zip(sessions, taken, strict=True):
-            began = time.perf_counter()
+            began = time.thread_time()  # of the processor: what else runs on the machine does not count
             session.run(list(OUTPUTS), {INPUT: images})
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.thread_time() - began)
     return [statistics.median(seconds[1:]) for seconds in taken]  # the first run of each warms it up

@@ -40,9 +40,9 @@ def add_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _schedule(options: argparse.Namespace) -> None:
+    plan = Plan(options.cron, find_zone(options.timezone))
     from pipeline.config import load_preset  # brings torch
 
-    plan = Plan(options.cron, find_zone(options.timezone))
     load_preset(run.as_request(options).preset)  # what makes no sense is told now, not at the first run
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))

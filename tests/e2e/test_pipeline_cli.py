@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.__main__ import main
 from tests.pipeline.presets import write_preset
 from tests.programs import ROOT, run_program
 
@@ -25,7 +26,9 @@ def arguments(small_folder: Path, preset: Path, tmp_path: Path) -> list[str | Pa
     return [*command, "--dataset", small_folder, "--preset", preset, "--repository", repository]
 
 
-def test_a_run_publishes_and_the_same_run_publishes_nothing_new(arguments: list[str | Path], tmp_path: Path) -> None:
+def test_a_run_publishes_and_the_same_run_publishes_nothing_new(
+    arguments: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A table for a person, JSON for a script; the second time one line, and all exit with 0: it is what was asked."""
     first = run_program(*arguments, OMP_NUM_THREADS="1", COLUMNS="120")
     assert first.returncode == 0, first.stderr
@@ -33,16 +36,15 @@ def test_a_run_publishes_and_the_same_run_publishes_nothing_new(arguments: list[
     for word in ("accuracy", "trained", "verified", "version directory"):
         assert word in first.stdout
 
-    again = run_program(*arguments, "--again", "--json", OMP_NUM_THREADS="1")
-    assert again.returncode == 0, again.stderr
-    told = json.loads(again.stdout)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main([*map(str, arguments[1:]), "--again", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
     assert (told["version"], told["is_new"]) == (1, False)
     assert told["path"] == str(tmp_path / "repository" / "digits" / "1")
     assert told["accuracy"] > 0.7
 
-    unchanged = run_program(*arguments, OMP_NUM_THREADS="1", COLUMNS="120")
-    assert unchanged.returncode == 0, unchanged.stderr
-    assert unchanged.stdout == "up to date: version 1 is what these data, config and code make\n"
+    assert main([*map(str, arguments[1:])]) == 0
+    assert capsys.readouterr().out == "up to date: version 1 is what these data, config and code make\n"
 
 
 def test_a_command_that_trains_nothing_does_without_torch() -> None:
@@ -59,15 +61,17 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_fails_is_told_in_one_line(arguments: list[str | Path], fault: str) -> None:
+def test_what_fails_is_told_in_one_line(
+    arguments: list[str | Path], fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1, no traceback."""
     wrong, message = FAULTS[fault]
-    done = run_program(*arguments, *wrong, OMP_NUM_THREADS="1")
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
+    assert main([*map(str, arguments[1:]), *wrong]) == 1
+    told = capsys.readouterr().err
+    last = told.strip().splitlines()[-1]
     assert last.startswith("pipeline: ")
     assert message in last
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in told
 
 
 WRONG = [

@@ -115,7 +115,7 @@ def test_a_candidate_that_grew_and_got_slower_is_refused(
 ) -> None:
     """More layers, more features; its accuracy does not matter here."""
     preset = load_preset("default")
-    network = preset.network.model_copy(update={"taps": (3, 3), "features": (1, 32, 64), "sizes": (28, 14, 7)})
+    network = preset.network.model_copy(update={"taps": (3, 3), "features": (1, 24, 48), "sizes": (28, 14, 7)})
     large = make_candidate(
         candidate.dataset,
         with_training(preset.model_copy(update={"network": network}), epochs=1, learning_rate=0.005),
