@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,9 +26,10 @@ from serving.errors import (
     VersionRefusedError,
 )
 from serving.session import Session
-from serving.versions.limited import HungError, LimitedThreads
+from serving.versions.limited import LimitedThreads
 from serving.versions.loaded import Loaded, LoadedVersions
-from serving.versions.manifest import Version, find_published, parse_current, read_version
+from serving.versions.loading import VersionLoader
+from serving.versions.manifest import Version, find_published, parse_current
 from serving.versions.poll import LIMIT_S, Poll, poll_current, poll_versions
 from serving.versions.retry import RetryPolicy
 
@@ -91,14 +91,12 @@ class Repository:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._directory = directory
-        self._load = load
+        self._loader = VersionLoader(directory, load, load_limit_s)
         self._on_swap = on_swap
         self._on_refusal = on_refusal
         self._gate = gate
         self._names = versions
-        self._threads = LimitedThreads()
-        self._polls = LimitedThreads()  # of their own: eight loads that hang must not end the polling
-        self._load_limit_s = load_limit_s
+        self._polls = LimitedThreads()  # not the loader's: eight loads that hang must not end the polling
         self._clock = clock
         self._seen: Poll | None = Poll(None)
         self._has_looked = False
@@ -269,34 +267,18 @@ class Repository:
         return loaded
 
     async def _find_or_load(self, wanted: Current | int) -> Loaded:
-        try:
-            if isinstance(wanted, int):
-                wanted = await self._published(wanted)
-            held = self._versions.get(wanted.version)
-            if held is not None and held.current.sha256 == wanted.sha256:
-                return replace(held, current=wanted)
-            session = await self._threads.run(partial(self._read_and_load, wanted), self._load_limit_s)
-        except VersionRefusedError:
-            raise
-        except HungError as error:
-            late = f"it did not load within {self._load_limit_s:g} s"
-            reason = late if error.abandoned else "it was not loaded, since other loads hang"
-            raise VersionHungError(reason, partial(_is_over, error.abandoned)) from error
-        except (OSError, MemoryError) as error:
-            raise VersionNotReadyError(f"loading failed: {str(error) or type(error).__name__}") from error
-        except Exception as error:
-            log.exception("loading from %s failed", self._directory)
-            raise VersionRefusedError(f"loading failed: {type(error).__name__}") from error
-        return Loaded(session, wanted, time.time())
+        current = await self._published(wanted) if isinstance(wanted, int) else wanted
+        held = self._versions.get(current.version)
+        if held is not None and held.current.sha256 == current.sha256:
+            return replace(held, current=current)
+        return Loaded(await self._loader.load(current), current, time.time())
 
     async def _published(self, version: int) -> Current:
         try:
             return await self._polls.run(partial(find_published, self._directory, version), LIMIT_S)
-        except TimeoutError as error:
-            raise HistoryNotReadyError(f"{HISTORY}: cannot be read within {LIMIT_S:g} s") from error
-
-    def _read_and_load(self, current: Current) -> Session:
-        return self._load(read_version(self._directory, current))
+        except OSError as error:  # TimeoutError is one
+            reason = error.strerror or f"no answer within {LIMIT_S:g} s"
+            raise HistoryNotReadyError(f"{HISTORY}: cannot be read: {reason}") from error
 
     def _swap(self, loaded: Loaded) -> None:
         """Let `loaded` answer calls that name no version; the one before goes on by its number until it is let go."""
@@ -322,11 +304,6 @@ class Repository:
         else:
             log.error("rejected %s: %s; %s", what, refusal.reason, serving)
         self._on_refusal(refusal)
-
-
-def _is_over(abandoned: "Future[Session] | None") -> bool:
-    """Whether an abandoned load has ended by now; not where a run had to be ended: the next one would loop too."""
-    return not abandoned or (abandoned.done() and not isinstance(abandoned.exception(), VersionHungError))
 
 
 def _refusal(current: Current, error: VersionRefusedError, sha256: str = "") -> Refusal:

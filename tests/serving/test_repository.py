@@ -425,7 +425,7 @@ async def test_a_disk_that_hung_is_tried_again_once_it_answers(publisher: Publis
     repository = Repository(publisher.model.directory, load, load_limit_s=2.0, clock=clock)
     publisher.publish(1)
     await repository.refresh()
-    repository._load_limit_s = 0.05
+    repository._loader.limit_s = 0.05
     for _ in range(MAX_HUNG + 1):
         publisher.publish(2)  # each time with another generation
         await repository.refresh()
@@ -435,7 +435,7 @@ async def test_a_disk_that_hung_is_tried_again_once_it_answers(publisher: Publis
     await repository.refresh()
     assert tries == MAX_HUNG
     ends.set()
-    repository._load_limit_s = 60.0
+    repository._loader.limit_s = 60.0
     while repository.refusals:
         clock.now_s += SLOW_S
         await repository.refresh()
