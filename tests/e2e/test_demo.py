@@ -8,7 +8,8 @@ import pytest
 from tests.programs import run_program
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_demo_runs_and_runs_again(tmp_path: Path) -> None:
     """The whole path on the real data; the second time it publishes nothing new, and nothing breaks."""
     for news in ("published now", "nothing new"):

@@ -33,7 +33,11 @@ def preset(folder: Path, *, grey: bool) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("size", "grey"), [(20, False), (32, True)], ids=["colour, 20 x 20", "grey, 32 x 32"])
+@pytest.mark.parametrize(
+    ("size", "grey"),
+    [(20, False), pytest.param(32, True, marks=pytest.mark.slow)],
+    ids=["colour, 20 x 20", "grey, 32 x 32"],
+)
 def test_letters_are_served_by_name(tmp_path: Path, size: int, grey: bool) -> None:
     """Pictures in, letters out: more than 95 of 100 that were never seen are right, as pixels and as PNG files."""
     repository = tmp_path / "repository"
@@ -63,7 +67,11 @@ def test_letters_are_served_by_name(tmp_path: Path, size: int, grey: bool) -> No
     assert np.mean(right) > 0.95
 
 
-@pytest.mark.parametrize(("fraction", "is_skipped"), [(0.15, False), (0.03, True)], ids=["few", "very few"])
+@pytest.mark.parametrize(
+    ("fraction", "is_skipped"),
+    [(0.15, False), pytest.param(0.03, True, marks=pytest.mark.slow)],
+    ids=["few", "very few"],
+)
 def test_the_second_version_of_a_small_data_set_is_published(
     tmp_path: Path, fraction: float, is_skipped: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
