@@ -74,9 +74,14 @@ def is_deleted(api: httpx.Client, path: str) -> bool:
 
 
 def start(api: httpx.Client, deployment: str, parameters: dict[str, Any]) -> Run:
-    """A run of the deployment, due now."""
+    """A run of the deployment, due now; asked for again while SQLite is busy (503)."""
     asked = {"state": {"type": "SCHEDULED"}, "parameters": parameters}
-    run: Run = api.post(f"/deployments/{deployment}/create_flow_run", json=asked).raise_for_status().json()
+
+    def accepted() -> httpx.Response | None:
+        answer = api.post(f"/deployments/{deployment}/create_flow_run", json=asked)
+        return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.raise_for_status()
+
+    run: Run = wait_for(accepted, START_S).json()
     return run
 
 

@@ -99,7 +99,7 @@ async def test_twenty_drains_under_load_lose_no_call(
 
     for round_index in range(20):
         log = tmp_path / f"log-{round_index}"
-        options = ("--transport", transport, "--provider", "cpu", "--drain-linger-s", "0.2")
+        options = ("--transport", transport, "--provider", "cpu", "--drain-linger-s", "2")
         with server_process(publisher.root, log, *options) as server:
             answered = asyncio.Event()
             callers = [
