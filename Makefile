@@ -22,7 +22,7 @@ PROTOC = $(BIN)/uv run --quiet --isolated --no-project --with-requirements requi
 WORKERS = $$($(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo page check test lint types imports protos protos-archive protos-lint test-serving check-slow soak peers check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload bench-trailer lock clean
+.PHONY: help env demo page check test lint types imports protos protos-archive protos-lint test-serving check-slow soak peers check-compose check-gpu bench-gpu gpu-pack bench bench-serving bench-memory bench-overload lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -93,9 +93,6 @@ bench-memory: env  ## the server's memory under half an hour of mixed load
 
 bench-overload: env  ## the server when three times as much is asked as it can do
 	$(BIN)/python -m tests.benchmarks.bench_overload
-
-bench-trailer: env  ## what the serving-timing trailer costs; needs h2load
-	$(BIN)/python -m tests.benchmarks.bench_trailer
 
 check-slow: check  ## also what takes minutes: the lab, Chromium, Prefect's server, swaps under load, overload
 	$(BIN)/python -m pytest -m "slow and not soak" -s

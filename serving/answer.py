@@ -1,23 +1,45 @@
-"""A ClassifyResponse, written without protobuf's objects: what the model gives is what a packed field holds.
+"""ClassifyResponses, written without protobuf's objects: what the model gives is what a packed field holds.
 
 The encoding is https://protobuf.dev/programming-guides/encoding/; a test holds it to protobuf's own, byte for byte.
 """
 
-from serving.session import Predictions
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 DIGITS, PROBABILITIES, PIXELS = b"\x0a", b"\x12", b"\x32"
 """The tags of fields 1, 2 and 6: packed, packed, bytes."""
 
 
-def encode(predictions: Predictions, constant: bytes, pixels: bytes = b"") -> bytes:
-    """The response that tells of `predictions`, and of the `pixels` that they are of where a caller cannot know them.
+def encode(probabilities: NDArray[np.generic], image_counts: Sequence[int], constant: bytes) -> list[bytes]:
+    """The response to each call of a batch, for `probabilities`, float32 (image, class).
 
-    `constant` is what it says besides, a ClassifyResponse of its own.
+    `constant` is what every response says besides, a ClassifyResponse of its own.
     """
-    digits = _varints(predictions.labels)
-    probabilities = predictions.probabilities
-    parts = (DIGITS, _varint(len(digits)), digits, PROBABILITIES, _varint(len(probabilities)), probabilities, constant)
-    return b"".join((*parts, PIXELS, _varint(len(pixels)), pixels) if pixels else parts)
+    labels = probabilities.argmax(axis=1).astype("<u2").tobytes()
+    content = probabilities.tobytes()
+    row = 4 * probabilities.shape[1]
+    one = PROBABILITIES + _varint(row)
+    responses, start = [], 0
+    for count in image_counts:
+        stop = start + count
+        if count == 1 and labels[2 * start] < 128 and not labels[2 * start + 1]:
+            responses.append(
+                b"%b\1%c%b%b%b" % (DIGITS, labels[2 * start], one, content[row * start : row * stop], constant)
+            )
+        else:
+            digits, part = _varints(labels[2 * start : 2 * stop]), content[row * start : row * stop]
+            responses.append(
+                b"".join((DIGITS, _varint(len(digits)), digits, PROBABILITIES, _varint(len(part)), part, constant))
+            )
+        start = stop
+    return responses
+
+
+def pixels_field(pixels: bytes) -> bytes:
+    """What a response to photos also says: the pixels that they were made into, which the caller cannot know."""
+    return b"".join((PIXELS, _varint(len(pixels)), pixels))
 
 
 def _varints(labels: bytes) -> bytes:

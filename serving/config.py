@@ -1,5 +1,6 @@
 """Every setting of the server."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -21,6 +22,7 @@ class Settings(ListenerSettings):
     """What `python -m serving serve` can be told. docs/settings.md is this class as a table."""
 
     PREFIX: ClassVar[str] = "SERVING_"
+    REMOVED: ClassVar[Mapping[str, str]] = {"max_wait_ms": "an idle server never waits for a batch to fill"}
 
     repository: Path = Field(Path("model_repository"), description="the model repository, a folder; it is only read")
     model: str = Field("digits", pattern=r"^[A-Za-z0-9_-]+$", description="the model in it to serve")
@@ -55,9 +57,6 @@ class Settings(ListenerSettings):
         le=65536,
         description="images in one run at most; a call with more is split over several (unset: 128 on the CPU, 1024 on "
         "CUDA)",
-    )
-    max_wait_ms: float = Field(
-        0, ge=0, le=1000, description="milliseconds that a free worker waits for a batch to fill; rarely better than 0"
     )
     max_queue_ms: float = Field(
         250, gt=0, le=60_000, description="milliseconds of work that may wait for a run; more is refused"

@@ -1,8 +1,7 @@
 """digits.v1.DigitService: convert, call, convert."""
 
 import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 
 from google.protobuf.descriptor import ServiceDescriptor
@@ -16,19 +15,15 @@ from protos.digits.v1.digits_pb2 import (
     GetModelRequest,
     GetModelResponse,
 )
-from serving.answer import encode
+from serving.answer import pixels_field
 from serving.aside import Aside
 from serving.batching.batcher import Batcher
-from serving.batching.queue import Timing
 from serving.call import Call, Method
 from serving.decoder import Decoder
 from serving.errors import InvalidRequestError
-from serving.pixels import from_pixels
-from serving.session import Predictions, Session
+from serving.pixels import check_pixels, from_pixels
+from serving.session import Session
 from serving.versions.repository import Refusal, Repository
-
-TIMING = "serving-timing"
-"""The trailer that says where the time of a call went."""
 
 ENVELOPE_BYTES = 64  # of a message around its pixels
 
@@ -41,7 +36,7 @@ class DigitService:
     def __init__(
         self,
         repository: Repository,
-        batcher: Batcher[Session, Predictions],
+        batcher: Batcher[Session],
         decoder: Decoder,
         aside: Aside,
         *,
@@ -60,24 +55,28 @@ class DigitService:
             "GetFeatureMaps": self.get_feature_maps,
         }
 
-    async def classify(self, request: ClassifyRequest, call: Call) -> bytes:
+    def classify(self, request: ClassifyRequest, call: Call) -> Awaitable[None] | None:
         """Classify the images of one call."""
         session = self._repository.session(request.model_version)
         files = request.encoded_images or request.photos
         image_count = _image_count(request, files) if files else request.image_count
         if not 1 <= image_count <= self._limit(session):
             raise self._wrong_count(image_count, session)
-        if not files:
-            images = from_pixels(request.pixels, image_count, session.image_shape)
-        elif request.photos:
-            images = await self._decoder.photos(files, session.image_shape)
-        else:
-            images = await self._decoder.png(files, session.image_shape)
-        call.facts["image_count"] = image_count
-        call.facts["model_version"] = session.manifest.version
-        answers, timing = await self._batcher.submit(session, images, call.deadline)
-        _add_timing(call, timing)
-        return encode(answers, session.answer_constant, images.tobytes() if request.photos else b"")
+        call.facts = {"image_count": image_count, "model_version": session.manifest.version}
+        if files:
+            return self._classify_files(files, request, session, call)
+        check_pixels(request.pixels, image_count, session.image_shape)
+        self._batcher.submit(call, session, (request.pixels,), image_count)
+        return None
+
+    async def _classify_files(
+        self, files: Sequence[bytes], request: ClassifyRequest, session: Session, call: Call
+    ) -> None:
+        decode = self._decoder.photos if request.photos else self._decoder.png
+        pixels = (await decode(files, session.image_shape)).tobytes()
+        if request.photos:
+            call.suffix = pixels_field(pixels)
+        self._batcher.submit(call, session, (pixels,), len(files))
 
     async def get_model(self, request: GetModelRequest, _call: Call) -> GetModelResponse:
         """Describe the model version that answers now, or the one that the request names."""
@@ -146,14 +145,3 @@ def _refusal(refusal: Refusal | None) -> digits_pb2.Refusal | None:
     if refusal is None:
         return None
     return digits_pb2.Refusal(model_version=refusal.version, generation=refusal.generation, reason=refusal.reason)
-
-
-def _add_timing(call: Call, timing: Timing) -> None:
-    """Where the time of a call went; queue, batch and compute together are the time since it arrived."""
-    queue_us, compute_us = int(1e6 * timing.queue_s), int(1e6 * timing.compute_s)
-    batch_us = int(1e6 * (time.monotonic() - call.arrived)) - queue_us - compute_us
-    text = (
-        f"queue_us={queue_us} batch_us={batch_us} compute_us={compute_us} "
-        f"batch_images={timing.batch_images} dispatch={timing.dispatch}"
-    )
-    call.trailers.append((TIMING, text))

@@ -17,8 +17,8 @@ ImageShape = tuple[int, ...]
 """Of one image: (height, width), or (height, width, 3)."""
 
 
-def from_pixels(pixels: bytes, image_count: int, shape: ImageShape) -> Images:
-    """View `pixels` as images without a copy; raises InvalidRequestError when the length does not fit."""
+def check_pixels(pixels: bytes, image_count: int, shape: ImageShape) -> None:
+    """Raise InvalidRequestError when `pixels` are not those of so many images."""
     expected = image_count * math.prod(shape)
     if len(pixels) != expected:
         raise InvalidRequestError(
@@ -27,6 +27,11 @@ def from_pixels(pixels: bytes, image_count: int, shape: ImageShape) -> Images:
             field="pixels",
             metadata={"came_bytes": len(pixels), "expected_bytes": expected},
         )
+
+
+def from_pixels(pixels: bytes, image_count: int, shape: ImageShape) -> Images:
+    """View `pixels` as images without a copy; raises InvalidRequestError when the length does not fit."""
+    check_pixels(pixels, image_count, shape)
     return np.frombuffer(pixels, np.uint8).reshape(image_count, *shape)
 
 

@@ -5,22 +5,20 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.aside import Aside
 from serving.batching.admission import Limits
 from serving.batching.batcher import Batcher
-from serving.batching.crowd import Crowd
-from serving.call import Calls, Service, Transport
+from serving.call import Dispatcher, Service, Transport
 from serving.config import Settings
 from serving.decoder import Decoder
 from serving.digits import DigitService
 from serving.errors import DeviceMemoryError, VersionNotReadyError
 from serving.machine import usable_cores
-from serving.pixels import Images
 from serving.provider import CPU, CUDA, execution_provider
-from serving.session import Predictions, Session
+from serving.session import Session
 from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.spin import Spinner
@@ -36,8 +34,10 @@ MAX_BATCH_IMAGES = {CPU: 128, CUDA: 1024}
 """What is run at once unless it is set: a card is hardly busy with what keeps a core busy for long."""
 MAX_LOOKING = 64  # images that wait to be looked into, layer by layer: people look, one at a time
 
-MakeTransport = Callable[[Settings, Sequence[Service], Calls, Spinner], Transport]
+MakeTransport = Callable[[Settings, Sequence[Service], Dispatcher, Spinner], Transport]
 """Makes what brings the calls; it touches the spinner after each answer."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -66,17 +66,13 @@ class Server:
             load_limit_s=settings.load_timeout_s,
         )
         self._pool = ThreadPoolExecutor(settings.concurrent_runs, thread_name_prefix="run")
-        batcher = Batcher[Session, Predictions](
-            self._run,
-            Session.predict if self._provider == CPU else None,
-            Predictions.join,
+        batcher = Batcher[Session](
+            self._in_thread,
             self._metrics,
-            max_batch_images=self._max_batch_images,
+            runs_inline=self._provider == CPU,
+            max_batch_rows=self._max_batch_images,
             limits=Limits(settings.max_queue_images, settings.max_queue_ms / 1000),
-            max_wait_s=settings.max_wait_ms / 1000,
             concurrent_runs=settings.concurrent_runs,
-            crowd=Crowd() if settings.transport == "grpcio" else None,
-            is_lone=lambda: self._transport.calls_on_their_way <= 1,
         )
         self._decoder = Decoder(max_queue_images=settings.max_queue_images, max_photo_pixels=settings.max_photo_pixels)
         self._aside = Aside("images to be looked into", max_waiting=min(MAX_LOOKING, settings.max_queue_images))
@@ -88,13 +84,13 @@ class Server:
             max_image_count=settings.max_image_count,
             max_message_bytes=settings.max_message_bytes,
         )
-        self._metrics.watch_queue(lambda: batcher.queued_images)
+        self._metrics.watch_queue(lambda: batcher.queued_rows)
         self._metrics.watch_refusals(lambda: self._repository.refusals)
         self._tracing = _tracing(settings.otlp_endpoint)
-        self._calls = Calls(self._metrics.call_answered, self._tracing.trace if self._tracing else None)
+        self._dispatcher = Dispatcher(self._metrics.call_answered, self._tracing.trace if self._tracing else None)
         spinner = Spinner(_spin_s(settings), lambda: batcher.is_running)
         make = make_transport or (_make_grpcio if gate is None else _make_shared_grpcio)
-        self._transport = make(settings, [service], self._calls, spinner)
+        self._transport = make(settings, [service], self._dispatcher, spinner)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.metrics_port: int | None = None
@@ -124,12 +120,12 @@ class Server:
         port; only then the port closes (what a transport has not yet handed over then is lost).
         """
         log.info("draining, for at most %g s", self._settings.drain_s)
-        self._calls.drain()
+        self._dispatcher.drain()
         for task in self._tasks:
             task.cancel()
         await self._transport.drain()
         await asyncio.sleep(self._settings.drain_linger_s)
-        cancelled = await self._calls.finish(self._settings.drain_s)
+        cancelled = await self._dispatcher.finish(self._settings.drain_s)
         if cancelled:
             log.warning("%d calls still run after %g s: they are cancelled", cancelled, self._settings.drain_s)
         await self._transport.stop(STOP_GRACE_S)
@@ -171,8 +167,8 @@ class Server:
         if self._gate and refusal is self._repository.refusal:  # not of a further version
             self._gate.refused(refusal)
 
-    async def _run(self, session: Session, images: Images) -> tuple[Predictions, float]:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, session.predict, images)
+    def _in_thread(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)
@@ -181,11 +177,16 @@ class Server:
 
 
 def _make_grpcio(
-    settings: Settings, services: Sequence[Service], calls: Calls, spinner: Spinner, *, shares_port: bool = False
+    settings: Settings,
+    services: Sequence[Service],
+    dispatcher: Dispatcher,
+    spinner: Spinner,
+    *,
+    shares_port: bool = False,
 ) -> GrpcioTransport:
     return GrpcioTransport(
         services,
-        calls,
+        dispatcher,
         max_message_bytes=settings.max_message_bytes,
         spinner=spinner,
         listeners=settings.listeners,

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from protos.artifact.layout import FEATURES, MODEL
 from protos.artifact.v1.manifest_pb2 import Manifest
 from protos.digits.v1.digits_pb2 import ClassifyResponse
+from serving.answer import encode
 from serving.batching.pace import Pace
+from serving.batching.queue import Outputs, Tensors
 from serving.buckets import Buckets
 from serving.errors import DeviceMemoryError, VersionRefusedError
 from serving.feature_maps import Features
@@ -34,26 +35,6 @@ class Answers(NamedTuple):
     """float32 (image, class)"""
     probabilities: NDArray[np.float32]
     """float32 (image, class), [0, 1]"""
-
-
-@dataclass(slots=True)
-class Predictions:
-    """What callers are told of some images, in the bytes that a message holds: no number becomes an object."""
-
-    labels: bytes
-    """uint16 (image,): the index of the most probable class."""
-    probabilities: bytes
-    """float32 (image, class), [0, 1]"""
-
-    def __getitem__(self, images: slice) -> "Predictions":
-        row = 2 * len(self.probabilities) // len(self.labels)
-        start, stop = images.start, images.stop
-        return Predictions(self.labels[2 * start : 2 * stop], self.probabilities[start * row : stop * row])
-
-    @staticmethod
-    def join(parts: "Sequence[Predictions]") -> "Predictions":
-        """One after the other."""
-        return Predictions(b"".join(part.labels for part in parts), b"".join(part.probabilities for part in parts))
 
 
 class Session:
@@ -78,10 +59,10 @@ class Session:
         self.features = Features(version, partial(create, FEATURES))
         """What its layers make of an image."""
         self.provider = provider
-        self.answer_constant = ClassifyResponse(
+        self._constant = ClassifyResponse(
             model_name=self.manifest.model_name, model_version=self.manifest.version, provider=provider
         ).SerializeToString()
-        """What every answer says besides, as it stands in a message."""
+        """What every response says besides, as it stands in a message."""
         self.pace = Pace()
         """How long runs take; knows nothing before `warm_up`."""
         self._options: RunOptions | None = None
@@ -125,12 +106,13 @@ class Session:
                     f"at most {tolerance:.3g} is allowed"
                 )
 
-    def predict(self, images: Images) -> tuple[Predictions, float]:
-        """What `run` gives, for callers, and the seconds that the model took."""
-        began = time.perf_counter()
-        probabilities = self.run(images).probabilities
-        compute_s = time.perf_counter() - began
-        return Predictions(probabilities.argmax(axis=1).astype("<u2").tobytes(), probabilities.tobytes()), compute_s
+    def predict(self, tensors: Tensors) -> Outputs:
+        """What `run` gives for the bytes of some images."""
+        return self.run(np.frombuffer(tensors[0], np.uint8).reshape(-1, *self.image_shape))
+
+    def encode(self, outputs: Outputs, row_counts: Sequence[int]) -> list[bytes]:
+        """A ClassifyResponse for each call of a batch."""
+        return encode(outputs[1], row_counts, self._constant)
 
     def warm_up(self, max_image_count: int) -> None:
         """Run every power of two up to `max_image_count`, and that, so that no caller pays for a first time; time them.
@@ -144,8 +126,13 @@ class Session:
             if self._buckets is not None:
                 self._buckets.set_up(image_count)
             self.run(images)
-            run_s[image_count] = min(self.predict(images)[1] for _ in range(TIMED_RUNS))
+            run_s[image_count] = min(self._timed_s(images) for _ in range(TIMED_RUNS))
         self.pace = Pace(run_s)
+
+    def _timed_s(self, images: Images) -> float:
+        began = time.perf_counter()
+        self.run(images)
+        return time.perf_counter() - began
 
     def _check_signature(self) -> None:
         signature = self.manifest.signature

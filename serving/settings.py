@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -19,6 +20,8 @@ class BaseSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     PREFIX: ClassVar[str]
+    REMOVED: ClassVar[Mapping[str, str]] = {}
+    """Settings of the version before, and why they have gone: accepted, with a warning on stderr."""
 
     @classmethod
     def read(cls, arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> Self:
@@ -29,6 +32,9 @@ class BaseSettings(BaseModel):
             if name.startswith(cls.PREFIX)
         }
         given = {name: value for name, value in arguments.items() if name in cls.model_fields and value is not None}
+        for name, reason in cls.REMOVED.items():
+            if arguments.get(name) is not None or from_environment.pop(name, None) is not None:
+                print(f"warning: {option(name)} has no effect any more: {reason}", file=sys.stderr)
         try:
             return cls.model_validate({**from_environment, **given})
         except ValidationError as error:
@@ -43,6 +49,8 @@ class BaseSettings(BaseModel):
                 metavar=name.rsplit("_", maxsplit=1)[-1].upper(),
                 help=f"{field.description} (default: {field.default}; environment: {cls.PREFIX}{name.upper()})",
             )
+        for name in cls.REMOVED:
+            parser.add_argument(option(name), help=argparse.SUPPRESS)
 
     @classmethod
     def _describe(cls, fault: Any, arguments: Mapping[str, Any]) -> str:

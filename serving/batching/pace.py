@@ -19,7 +19,7 @@ class Pace:
 
     def __init__(self, run_s: Mapping[int, float] | None = None) -> None:
         run_s = run_s or {}
-        self.quick_images = max((images for images, seconds in run_s.items() if seconds <= QUICK_S), default=0)
+        self.quick_rows = max((images for images, seconds in run_s.items() if seconds <= QUICK_S), default=0)
         """Runs of so many images or fewer are known to be quick, by the model's own time when it was loaded.
 
         Not by what runs take lately: on a busy machine a run in a thread waits for others, looks slow for that, and

@@ -85,14 +85,15 @@ class Metrics:
         if status.reason:
             self._refused_calls.labels(status.reason).inc()
 
-    def call_waited(self, queue_s: float) -> None:
-        """Count the time that a call stood in the queue."""
-        self._queue.observe(queue_s)
+    def calls_waited(self, began: float, queued: Sequence[float]) -> None:
+        """Count how long calls waited that joined the queue then, until their batch `began`."""
+        for joined in queued:
+            self._queue.observe(began - joined)
 
-    def batch_ran(self, image_count: int, compute_s: float, dispatch: Dispatch) -> None:
+    def batch_ran(self, row_count: int, compute_s: float, dispatch: Dispatch) -> None:
         """Count a run of the model."""
         self._batches.labels(dispatch).inc()
-        self._batch.observe(image_count)
+        self._batch.observe(row_count)
         self._compute.observe(compute_s)
 
     def version_swapped(self, loaded: Loaded) -> None:

@@ -21,8 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from serving.call import Call, Rpc
-from serving.digits import TIMING
+from serving.call import TIMING, Call, Rpc
 from serving.errors import Status
 from serving.own_address import without_proxy
 

@@ -20,7 +20,7 @@ from urllib.parse import quote_from_bytes
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
 
-from serving.call import DRAINING_RETRY_S, Call
+from serving.call import DRAINING_RETRY_S, AwaitedCall
 from serving.errors import DeadlineError, DrainingError, ServingError, UnsupportedError, internal_error, to_status
 from serving.transport.pages import Show, as_json
 
@@ -61,7 +61,7 @@ class ProtocolError(Exception):
         self.message = message
 
 
-class AsgiCall(Call):
+class AsgiCall(AwaitedCall):
     """A call that an ASGI server brought."""
 
     came_as_gzip = False

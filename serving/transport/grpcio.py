@@ -9,7 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
-from serving.call import Call, Calls, Rpc, Service, rpcs
+from serving.call import AwaitedCall, Call, Dispatcher, Rpc, Service, rpcs
 from serving.errors import ServingError, to_status
 from serving.port import ReservedPort, cannot_listen
 from serving.transport.spin import Spinner
@@ -30,14 +30,14 @@ class GrpcioTransport:
     def __init__(
         self,
         services: Sequence[Service],
-        calls: Calls,
+        dispatcher: Dispatcher,
         *,
         max_message_bytes: int,
         spinner: Spinner,
         listeners: int = 1,
         shares_port: bool = False,
     ) -> None:
-        self._calls = calls
+        self._dispatcher = dispatcher
         self._spinner = spinner
         self._names = [service.descriptor.full_name for service in services]
         self._shares_port = shares_port
@@ -55,11 +55,6 @@ class GrpcioTransport:
                 server.add_generic_rpc_handlers((generic,))
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
             reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-
-    @property
-    def calls_on_their_way(self) -> int:
-        """None: grpcio does not tell of a call before it hands it over (`serving.batching.crowd` has its own way)."""
-        return 0
 
     async def start(self, host: str, port: int) -> int:
         """Listen on `host`, a name or an address of this machine, and return the port; 0 takes a free one.
@@ -107,7 +102,7 @@ class GrpcioTransport:
         async def handle(content: bytes, context: Context) -> bytes:
             call = GrpcioCall(context)
             try:
-                response = await self._calls.answer(rpc, content, call)
+                response = await self._dispatcher.answer(rpc, content, call)
             except ServingError as error:
                 await _abort(context, error, call)
             finally:
@@ -120,7 +115,7 @@ class GrpcioTransport:
         return grpc.unary_unary_rpc_method_handler(handle)
 
 
-class GrpcioCall(Call):
+class GrpcioCall(AwaitedCall):
     """A call that grpcio brought."""
 
     def __init__(self, context: Context) -> None:

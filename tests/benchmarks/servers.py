@@ -243,12 +243,6 @@ def _of_peer(name: str, about: str, protocol: Protocol, *options: str) -> Server
 
 OURS, ENVOY = "ours", "ours-envoy"
 PLAIN = ("plain-asyncio", "plain-threads")
-WITHOUT_TRAILER = Server(
-    "ours-without-trailer",
-    "the same, but says nothing of a call's time",
-    DIGITS,
-    partial(_ours, program="tests.benchmarks.without_trailer"),
-)
 SERVERS = (
     Server(OURS, "python -m serving serve, with its defaults", DIGITS, _ours),
     Server("ours-2-workers", "the same with --workers 2", DIGITS, partial(_ours, "--workers", "2")),

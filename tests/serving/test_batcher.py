@@ -1,7 +1,6 @@
 """The batcher: a queue, a limit and a clock; no transport, no onnxruntime, and the test moves the clock."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -11,19 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from serving.batching.admission import Limits
-from serving.batching.batcher import Batcher
-from serving.batching.crowd import Crowd
+from serving.batching.batcher import Batcher, Observer
 from serving.batching.pace import Pace
-from serving.batching.queue import Timing
-from serving.batching.runner import Observer
+from serving.batching.queue import Outputs, Ran, Tensors
 from serving.errors import DeadlineError, OverloadedError
 from serving.pixels import Images
 
 QUICK = {4: 0.0001}
 SLOW = {1: 0.001}
-Answer = np.ndarray  # the first pixel of each image
+Answer = NDArray[np.uint8]  # the first pixel of each image
 
 
 def pictures(*values: int, size: int = 2) -> Images:
@@ -31,16 +29,8 @@ def pictures(*values: int, size: int = 2) -> Images:
     return np.stack([np.full((size, size), value, np.uint8) for value in values])
 
 
-@dataclass(eq=False)
-class Named:
-    """What is to answer, as the batcher sees it."""
-
-    name: str
-    pace: Pace = field(default_factory=Pace)
-
-
-class Model:
-    """Answers an image with its first pixel, once the test lets it; keeps the batches that it ran."""
+class Runs:
+    """Keeps the batches that models ran; a run in a thread ends when the test lets it."""
 
     def __init__(self, *, is_open: bool = True, bad: Sequence[int] = ()) -> None:
         self.before: Callable[[list[int]], object] = lambda _: None
@@ -51,46 +41,100 @@ class Model:
         if is_open:
             self.gate.set()
 
-    async def run(self, named: Named, images: Images) -> tuple[Answer, float]:
-        """Answer when the gate is open; fail when one of the images is bad."""
-        values = self._begin(named, images)
-        await self.gate.wait()
-        return self._end(images, values), 0.001
+    def in_thread(self, work: Callable[[], Any]) -> "asyncio.Future[Any]":
+        """Begin, and end when the gate is open."""
 
-    def run_now(self, named: Named, images: Images) -> tuple[Answer, float]:
-        """Answer at once."""
-        return self._end(images, self._begin(named, images)), 0.001
+        async def run() -> Any:
+            try:
+                return work()
+            finally:
+                await self.gate.wait()
 
-    def _begin(self, named: Named, images: Images) -> list[int]:
-        values: list[int] = images[:, 0, 0].tolist()
+        return asyncio.ensure_future(run())
+
+    def run(self, name: str, values: list[int]) -> None:
+        """Fail when one of the images is bad."""
         self.before(values)
         self.batches.append(values)
-        self.names.append(named.name)
-        return values
-
-    def _end(self, images: Images, values: list[int]) -> Answer:
+        self.names.append(name)
         if self.bad & set(values):
             raise ValueError(f"cannot answer {self.bad & set(values)}")
-        return images[:, 0, 0]
+
+
+@dataclass(eq=False)
+class Named:
+    """A model: answers an image of `size` x `size` with its first pixel."""
+
+    name: str
+    runs: Runs
+    size: int = 2
+    pace: Pace = field(default_factory=Pace)
+
+    def predict(self, tensors: Tensors) -> Outputs:
+        """The first pixels."""
+        pixels = np.frombuffer(tensors[0], np.uint8).reshape(-1, self.size**2)[:, 0]
+        self.runs.run(self.name, pixels.tolist())
+        return (pixels,)
+
+    def encode(self, outputs: Outputs, row_counts: Sequence[int]) -> list[bytes]:
+        """As bytes."""
+        stops = np.cumsum(row_counts).tolist()
+        return [outputs[0][stop - count : stop].tobytes() for count, stop in zip(row_counts, stops, strict=True)]
+
+
+class Call:
+    """A call, as the batcher sees it."""
+
+    def __init__(self, deadline: float | None) -> None:
+        self.queued = 0.0
+        self.deadline = deadline
+        self.is_over = False
+        self.on_failure: Callable[[], object] | None = None
+        self.answered: asyncio.Future[tuple[bytes, Ran]] = asyncio.get_running_loop().create_future()
+
+    def respond(self, content: bytes, ran: Ran) -> None:
+        """Once."""
+        if not self.is_over:
+            self.is_over = True
+            self.answered.set_result((content, ran))
+
+    def fail(self, error: BaseException) -> None:
+        """Once."""
+        if not self.is_over:
+            self.abandon()
+            self.answered.set_exception(error)
+
+    def abandon(self) -> None:
+        """Leave."""
+        self.is_over = True
+        if self.on_failure:
+            self.on_failure()
 
 
 class Answering:
-    """A batcher for one model, of which only the answers are looked at."""
+    """A batcher for one model."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        self.batcher: Batcher[Named, Answer] = Batcher(*arguments, **settings)
-        self.model = Named("a")
+    def __init__(self, runs: Runs, *arguments: Any, **settings: Any) -> None:
+        self.batcher: Batcher[Named] = Batcher(runs.in_thread, *arguments, **settings)
+        self.model = Named("a", runs)
 
     async def submit(self, images: Images, deadline: float | None = None, model: Named | None = None) -> Answer:
-        """Submit, and leave the timing out."""
+        """Submit, and leave the run out."""
         answers, _ = await self.timed(images, deadline, model)
         return answers
 
     async def timed(
         self, images: Images, deadline: float | None = None, model: Named | None = None
-    ) -> tuple[Answer, Timing]:
-        """Submit."""
-        return await self.batcher.submit(model or self.model, images, deadline)
+    ) -> tuple[Answer, Ran]:
+        """Submit; a task that is cancelled abandons its call."""
+        call = Call(deadline)
+        self.batcher.submit(call, model or self.model, (images.tobytes(),), len(images))
+        try:
+            content, ran = await call.answered
+        except asyncio.CancelledError:
+            call.abandon()
+            raise
+        return np.frombuffer(content, np.uint8), ran
 
     def loaded(self, run_s: Mapping[int, float]) -> None:
         """Give the model's times when it was loaded."""
@@ -98,12 +142,12 @@ class Answering:
 
 
 class Nobody:
-    """Is told, and keeps nothing."""
+    """Counts nothing."""
 
-    def call_waited(self, queue_s: float) -> None:
+    def calls_waited(self, began: float, queued: Sequence[float]) -> None:
         """Forget it."""
 
-    def batch_ran(self, image_count: int, compute_s: float, dispatch: str) -> None:
+    def batch_ran(self, row_count: int, compute_s: float, dispatch: str) -> None:
         """Forget it."""
 
 
@@ -119,29 +163,24 @@ class Clock:
 
 
 def make(
-    model: Model,
+    runs: Runs,
     *,
     batch: int = 100,
     queue: int = 100,
     queue_s: float = 100,
-    wait_s: float = 0,
     concurrent_runs: int = 1,
     inline: bool = False,
-    crowd: Crowd | None = None,
     clock: Callable[[], float] | None = None,
     observer: Observer | None = None,
 ) -> Answering:
-    """A batcher over the model; nothing is run where it arrives unless `inline` says so."""
+    """A batcher over a model; nothing runs in the event loop unless `inline` says so."""
     return Answering(
-        model.run,
-        model.run_now if inline else None,
-        np.concatenate,
+        runs,
         observer or Nobody(),
-        max_batch_images=batch,
+        runs_inline=inline,
+        max_batch_rows=batch,
         limits=Limits(queue, queue_s),
-        max_wait_s=wait_s,
         concurrent_runs=concurrent_runs,
-        crowd=crowd,
         clock=clock or Clock(),
     )
 
@@ -152,7 +191,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def busy(model: Model, batcher: Answering) -> "asyncio.Task[Answer]":
+async def busy(model: Runs, batcher: Answering) -> "asyncio.Task[Answer]":
     """Occupy the only worker with one image of value 0."""
     first = asyncio.create_task(batcher.submit(pictures(0)))
     await settle()
@@ -162,14 +201,14 @@ async def busy(model: Model, batcher: Answering) -> "asyncio.Task[Answer]":
 
 async def test_an_idle_server_never_waits() -> None:
     """A single call runs at once, alone."""
-    model = Model()
+    model = Runs()
     assert (await make(model).submit(pictures(7))).tolist() == [7]
     assert model.batches == [[7]]
 
 
 async def test_what_arrives_while_the_model_runs_forms_the_next_batch() -> None:
     """Three calls that wait together run together."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model)
     first = await busy(model, batcher)
     waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
@@ -182,7 +221,7 @@ async def test_what_arrives_while_the_model_runs_forms_the_next_batch() -> None:
 
 async def test_a_batch_never_exceeds_its_limit_and_keeps_the_order() -> None:
     """A call that does not fit waits for the next batch; nobody overtakes it."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, batch=4)
     first = await busy(model, batcher)
     sizes = [(1, 2), (3, 4, 5), (6,)]
@@ -195,10 +234,10 @@ async def test_a_batch_never_exceeds_its_limit_and_keeps_the_order() -> None:
 
 async def test_a_batch_is_answered_by_one_model() -> None:
     """Calls for several versions may wait together: the first one says whose turn it is, and those of its kind join."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model)
     first = await busy(model, batcher)
-    old, new = Named("old"), Named("new")
+    old, new = Named("old", model), Named("new", model, size=3)
     calls = [(1, 2, old), (2, 3, new), (3, 3, new), (4, 2, old), (5, 3, new)]
     waiting = [asyncio.create_task(batcher.submit(pictures(value, size=size), model=who)) for value, size, who in calls]
     await settle()
@@ -211,10 +250,10 @@ async def test_a_batch_is_answered_by_one_model() -> None:
 
 async def test_a_quick_model_does_not_make_a_slow_one_quick() -> None:
     """Each is judged by its own times: the slow one goes to a worker."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, inline=True)
     batcher.loaded(QUICK)
-    slow = Named("slow", Pace(SLOW))
+    slow = Named("slow", model, pace=Pace(SLOW))
     call = asyncio.create_task(batcher.submit(pictures(1), model=slow))
     await settle()
     assert not call.done()
@@ -224,7 +263,7 @@ async def test_a_quick_model_does_not_make_a_slow_one_quick() -> None:
 
 async def test_bulk_calls_that_wait_get_no_interactive_call_refused() -> None:
     """It goes before them: what waits behind it is not its concern, in images or in time."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, queue=100, queue_s=0.5)
     batcher.loaded({1: 0.01})
     first = await busy(model, batcher)
@@ -239,21 +278,9 @@ async def test_bulk_calls_that_wait_get_no_interactive_call_refused() -> None:
     assert [batch[0] for batch in model.batches] == [0, 2, 1]
 
 
-async def test_a_deadline_is_not_outwaited() -> None:
-    """A worker that waits for a batch to fill begins at once for a call that cannot wait so long."""
-    model = Model()
-    batcher = make(model, wait_s=60, clock=time.monotonic)
-    patient = asyncio.create_task(batcher.submit(pictures(1)))
-    await settle()
-    assert model.batches == []
-    hurried = asyncio.create_task(batcher.submit(pictures(2), deadline=time.monotonic() + 30))
-    await asyncio.wait_for(asyncio.gather(patient, hurried), 60)
-    assert model.batches == [[1, 2]]
-
-
 async def test_a_call_is_split_only_when_it_exceeds_the_largest_batch() -> None:
     """Its parts run one after the other or at once, and its answers come back in one piece, in order."""
-    model = Model()
+    model = Runs()
     batcher = make(model, batch=4, concurrent_runs=2)
     assert (await batcher.submit(pictures(*range(10)))).tolist() == list(range(10))
     assert sorted(map(len, model.batches)) == [2, 4, 4]
@@ -261,7 +288,7 @@ async def test_a_call_is_split_only_when_it_exceeds_the_largest_batch() -> None:
 
 async def test_a_part_that_fails_fails_its_call_and_nobody_else() -> None:
     """The other parts leave the queue; the neighbour is answered."""
-    model = Model(is_open=False, bad=[5])
+    model = Runs(is_open=False, bad=[5])
     batcher = make(model, batch=4)
     split = asyncio.create_task(batcher.submit(pictures(*range(12))))
     other = asyncio.create_task(batcher.submit(pictures(20, 21)))
@@ -271,41 +298,18 @@ async def test_a_part_that_fails_fails_its_call_and_nobody_else() -> None:
         await split
     assert (await other).tolist() == [20, 21]
     await settle()
-    assert batcher.batcher.queued_images == 0
+    assert batcher.batcher.queued_rows == 0
 
 
-async def test_a_free_worker_waits_only_as_long_as_was_asked_for() -> None:
-    """Who comes in that time shares the batch."""
-    model = Model()
-    batcher = make(model, wait_s=0.2, clock=time.monotonic)
-    first = asyncio.create_task(batcher.timed(pictures(1)))
-    await settle()
-    assert model.batches == []
-    second = asyncio.create_task(batcher.submit(pictures(2)))
-    _, timing = await first
-    await second
-    assert model.batches == [[1, 2]]
-    assert timing.dispatch == "waited"
-
-
-async def test_a_full_batch_is_not_kept_waiting() -> None:
-    """Though a minute was asked for."""
-    model = Model()
-    batcher = make(model, batch=2, wait_s=60, clock=time.monotonic)
-    answers = [asyncio.create_task(batcher.timed(pictures(value))) for value in (1, 2)]
-    _, timing = await asyncio.wait_for(answers[0], 60)
-    await answers[1]
-    assert (model.batches, timing.dispatch) == ([[1, 2]], "full")
-
-
-async def test_what_is_known_to_be_quick_is_run_where_it_arrives_when_nobody_waits() -> None:
-    """Without a turn of the event loop, as the model's times when it was loaded have shown."""
-    model = Model()
+async def test_what_is_known_to_be_quick_runs_in_the_event_loop() -> None:
+    """In its next turn, as the model's times when it was loaded have shown."""
+    model = Runs()
     batcher = make(model, inline=True)
     batcher.loaded(QUICK)
     model.gate.clear()
     call = asyncio.create_task(batcher.submit(pictures(1, 2)))
-    await asyncio.sleep(0)
+    for _ in range(3):  # it begins, the model runs, it has its answer
+        await asyncio.sleep(0)
     assert call.done()
     assert (await call).tolist() == [1, 2]
 
@@ -313,7 +317,7 @@ async def test_what_is_known_to_be_quick_is_run_where_it_arrives_when_nobody_wai
 @pytest.mark.parametrize("run_s", [SLOW, {}], ids=["slow", "not known"])
 async def test_what_is_slow_never_runs_in_the_event_loop(run_s: Mapping[int, float]) -> None:
     """A millisecond an image: every call goes to a worker. So does one of which nothing is known."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, inline=True)
     batcher.loaded(run_s)
     call = asyncio.create_task(batcher.submit(pictures(1)))
@@ -326,19 +330,20 @@ async def test_what_is_slow_never_runs_in_the_event_loop(run_s: Mapping[int, flo
 async def test_a_busy_machine_does_not_make_a_model_slow() -> None:
     """Runs that took long lately, whatever for, are still known to be quick."""
     clock = Clock()
-    model = Model()
+    model = Runs()
     batcher = make(model, inline=True, clock=clock)
     batcher.loaded(QUICK)
     model.before = lambda _: setattr(clock, "now_s", clock.now_s + 0.1)
     for _ in range(5):
         call = asyncio.create_task(batcher.submit(pictures(1)))
-        await asyncio.sleep(0)
+        for _ in range(3):
+            await asyncio.sleep(0)
         assert call.done()
 
 
 async def test_a_failure_where_it_arrives_is_the_callers_alone() -> None:
     """And the next call is answered."""
-    batcher = make(Model(bad=[1]), inline=True)
+    batcher = make(Runs(bad=[1]), inline=True)
     batcher.loaded(QUICK)
     with pytest.raises(ValueError, match="cannot answer"):
         await batcher.submit(pictures(1))
@@ -347,7 +352,7 @@ async def test_a_failure_where_it_arrives_is_the_callers_alone() -> None:
 
 async def test_nobody_overtakes_those_who_wait() -> None:
     """A call that could be run where it arrives joins the queue behind others."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, inline=True)
     batcher.loaded({16: 0.0, 32: 0.1})
     first = asyncio.create_task(batcher.submit(pictures(*[0] * 20)))
@@ -362,7 +367,7 @@ async def test_nobody_overtakes_those_who_wait() -> None:
 async def test_a_deadline_that_has_passed_is_never_run() -> None:
     """Not even where it arrives."""
     clock = Clock()
-    model = Model()
+    model = Runs()
     batcher = make(model, inline=True, clock=clock)
     clock.now_s = 5
     with pytest.raises(DeadlineError):
@@ -372,7 +377,7 @@ async def test_a_deadline_that_has_passed_is_never_run() -> None:
 
 async def test_an_interactive_batch_takes_no_bulk_along() -> None:
     """Else the single image would wait for the hundred."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, batch=200, queue=1000)
     first = await busy(model, batcher)
     calls = [asyncio.create_task(batcher.submit(pictures(*[value] * size))) for value, size in ((1, 100), (2, 1))]
@@ -388,7 +393,7 @@ class Clumsy(Nobody):
     def __init__(self) -> None:
         self.is_first = True
 
-    def batch_ran(self, image_count: int, compute_s: float, dispatch: str) -> None:
+    def batch_ran(self, row_count: int, compute_s: float, dispatch: str) -> None:
         """Stumble."""
         if self.is_first:
             self.is_first = False
@@ -399,7 +404,7 @@ class Clumsy(Nobody):
 async def test_an_observer_that_fails_loses_no_call() -> None:
     """The batch is answered, the worker is given back, and those who wait are served."""
     asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
-    batcher = make(Model(), batch=40, queue=200, observer=Clumsy())
+    batcher = make(Runs(), batch=40, queue=200, observer=Clumsy())
     calls = [asyncio.create_task(batcher.submit(pictures(*[value] * 40))) for value in range(4)]
     answers = await asyncio.wait_for(asyncio.gather(*calls), 60)
     assert [answer[0] for answer in answers] == [0, 1, 2, 3]
@@ -408,7 +413,7 @@ async def test_an_observer_that_fails_loses_no_call() -> None:
 async def test_one_slow_run_does_not_refuse_what_comes_after() -> None:
     """A stall of a third of a second for one image says little about the next hundreds."""
     clock = Clock()
-    model = Model()
+    model = Runs()
     batcher = make(model, batch=600, queue=6000, clock=clock)
     duration = {"s": 0.006}
     model.before = lambda _: setattr(clock, "now_s", clock.now_s + duration["s"])
@@ -429,7 +434,7 @@ async def test_one_slow_run_does_not_refuse_what_comes_after() -> None:
 
 async def test_a_long_queue_is_shared_among_idle_workers() -> None:
     """Three calls of 64 images, two workers: both have work."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, batch=1024, queue=1024, concurrent_runs=2)
     calls = [asyncio.create_task(batcher.submit(pictures(*[value] * 64))) for value in (1, 2, 3)]
     await settle()
@@ -440,7 +445,7 @@ async def test_a_long_queue_is_shared_among_idle_workers() -> None:
 
 async def test_a_short_queue_is_one_batch() -> None:
     """A second batch of a few images would cost more than it saves."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, concurrent_runs=2)
     calls = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
     await settle()
@@ -451,7 +456,7 @@ async def test_a_short_queue_is_one_batch() -> None:
 
 async def test_interactive_calls_go_before_bulk_calls() -> None:
     """One image overtakes a hundred that came first."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, batch=100, queue=1000)
     first = await busy(model, batcher)
     bulk = asyncio.create_task(batcher.submit(pictures(*[1] * 100)))
@@ -465,7 +470,7 @@ async def test_interactive_calls_go_before_bulk_calls() -> None:
 
 async def test_bulk_calls_are_not_passed_over_for_ever() -> None:
     """However many single images keep coming."""
-    model = Model()
+    model = Runs()
     batcher = make(model, batch=20, queue=1000)
     bulk = asyncio.create_task(batcher.submit(pictures(*[1] * 20)))
     singles: list[asyncio.Task[Answer]] = []
@@ -483,7 +488,7 @@ async def test_bulk_calls_are_not_passed_over_for_ever() -> None:
 async def test_a_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
     """By the pace of the batches that ran: here a tenth of a second each."""
     clock = Clock()
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, clock=clock)
     first = await busy(model, batcher)
     clock.now_s += 0.1
@@ -504,21 +509,21 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_the_door() -> None:
 async def test_a_call_learns_where_its_time_went() -> None:
     """Queue and run by the clock, and the size of its batch."""
     clock = Clock()
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, clock=clock)
     first = await busy(model, batcher)
     waiting = asyncio.create_task(batcher.timed(pictures(1, 2)))
     await settle()
     clock.now_s = 0.25
     model.gate.set()
-    _, timing = await waiting
-    assert timing == Timing(queue_s=0.25, compute_s=0.001, batch_images=2, dispatch="freed")
+    _, ran = await waiting
+    assert ran._replace(compute_s=0) == Ran(began=0.25, ended=0.25, compute_s=0, row_count=2, dispatch="freed")
     await first
 
 
 async def test_the_guilty_one_of_sixty_four_is_found_by_halving() -> None:
     """Exactly one error, in a dozen runs and not in sixty-four."""
-    model = Model(is_open=False, bad=[40])
+    model = Runs(is_open=False, bad=[40])
     batcher = make(model, batch=64)
     first = await busy(model, batcher)
     calls = [asyncio.create_task(batcher.submit(pictures(value))) for value in range(1, 65)]
@@ -533,7 +538,7 @@ async def test_the_guilty_one_of_sixty_four_is_found_by_halving() -> None:
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     """The refusal names the limit; the calls that wait already get their answers."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, queue=3)
     first = await busy(model, batcher)
     waiting = asyncio.create_task(batcher.submit(pictures(1, 2, 3)))
@@ -549,7 +554,7 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None
 
 async def test_a_call_whose_deadline_passes_in_the_queue_never_reaches_the_model() -> None:
     """It fails with DeadlineError, and its neighbour is answered."""
-    model, clock = Model(is_open=False), Clock()
+    model, clock = Runs(is_open=False), Clock()
     batcher = make(model, clock=clock)
     first = await busy(model, batcher)
     late = asyncio.create_task(batcher.submit(pictures(1), deadline=5.0))
@@ -566,7 +571,7 @@ async def test_a_call_whose_deadline_passes_in_the_queue_never_reaches_the_model
 
 async def test_a_cancelled_call_never_reaches_the_model_and_never_touches_its_neighbours() -> None:
     """Cancelled in the queue: dropped."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model)
     first = await busy(model, batcher)
     waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
@@ -580,7 +585,7 @@ async def test_a_cancelled_call_never_reaches_the_model_and_never_touches_its_ne
 
 async def test_a_call_cancelled_while_its_batch_runs_leaves_the_others_their_answers() -> None:
     """Cancelled in the batch: only its own answer is lost."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model)
     first = await busy(model, batcher)
     waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2)]
@@ -593,7 +598,7 @@ async def test_a_call_cancelled_while_its_batch_runs_leaves_the_others_their_ans
 
 async def test_one_guilty_call_fails_alone() -> None:
     """Its neighbours in the failed batch are run again and answered."""
-    model = Model(is_open=False, bad=[2])
+    model = Runs(is_open=False, bad=[2])
     batcher = make(model)
     first = await busy(model, batcher)
     waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
@@ -605,7 +610,7 @@ async def test_one_guilty_call_fails_alone() -> None:
 
 async def test_the_worker_goes_on_after_a_failure() -> None:
     """A failed run gives its worker back."""
-    model = Model(bad=[1])
+    model = Runs(bad=[1])
     batcher = make(model)
     with pytest.raises(ValueError, match="cannot answer"):
         await batcher.submit(pictures(1))
@@ -623,7 +628,7 @@ def test_every_call_gets_its_own_answers_whatever_it_is_batched_with(
     """Over random calls: right answers, right order, no batch above the limit, no image lost or run twice."""
 
     async def scenario() -> None:
-        model = Model()
+        model = Runs()
         batcher = make(model, batch=5, concurrent_runs=concurrent_runs)
         answers = await asyncio.gather(*(batcher.submit(pictures(*values)) for values in calls))
         assert [answer.tolist() for answer in answers] == calls
@@ -635,7 +640,7 @@ def test_every_call_gets_its_own_answers_whatever_it_is_batched_with(
 
 async def test_a_cancelled_call_gives_its_place_in_the_queue_back() -> None:
     """Callers that went away never make the server refuse those that are there."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, queue=3)
     first = await busy(model, batcher)
     gone = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
@@ -653,7 +658,7 @@ async def test_a_cancelled_call_gives_its_place_in_the_queue_back() -> None:
 
 async def test_a_call_cancelled_after_its_batch_failed_is_not_run_again() -> None:
     """Only those that still wait are."""
-    model = Model(is_open=False, bad=[1])
+    model = Runs(is_open=False, bad=[1])
     batcher = make(model)
     first = await busy(model, batcher)
     waiting = [asyncio.create_task(batcher.submit(pictures(value))) for value in (1, 2, 3)]
@@ -668,7 +673,7 @@ async def test_a_call_cancelled_after_its_batch_failed_is_not_run_again() -> Non
 
 async def test_a_queue_is_full_when_it_holds_so_much_work() -> None:
     """Measured in time by the pace of the model: ten images of 10 ms, and at most 50 ms may wait."""
-    model = Model(is_open=False)
+    model = Runs(is_open=False)
     batcher = make(model, queue=1000, queue_s=0.05)
     batcher.loaded({1: 0.01, 2: 0.02, 4: 0.04, 8: 0.08})
     first = await busy(model, batcher)
@@ -685,7 +690,7 @@ async def test_a_queue_is_full_when_it_holds_so_much_work() -> None:
 
 async def test_an_empty_queue_takes_a_call_however_large() -> None:
     """Else it would be refused for ever."""
-    model = Model()
+    model = Runs()
     batcher = make(model, queue=1000, queue_s=0.001)
     batcher.loaded({1: 10.0})
     assert len(await batcher.submit(pictures(*range(50)))) == 50

@@ -11,7 +11,6 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from pathlib import Path
@@ -418,40 +417,14 @@ def test_a_failure_of_our_own_in_the_start_ends_the_command(publisher: Publisher
     assert "ended with exit code 70" in ended.stderr
 
 
-def test_a_signal_to_all_processes_loses_no_call(start: Start, images: Images) -> None:
-    """As a service manager sends it; Envoy leaves it to who minds it."""
-    server = start("--max-wait-ms", "1000", "--metrics-port", "0")
-    with DigitClient(server.address) as client, ThreadPoolExecutor() as pool:
-        client.model()
-        answer = pool.submit(client.classify, images[:20])
-        wait_for(lambda: "serving_queued_images 20.0" in metrics(server))
-        server.signal_all(signal.SIGTERM)
-        assert answer.result(60).digits.shape == (20,)
-    assert server.process.wait(60) == 0
-    assert "ERROR" not in server.log.read_text()
-
-
 def test_an_envoy_that_dies_in_the_drain_is_told_of(start: Start, images: Images) -> None:
     """Not taken for a good end."""
-    server = start("--max-wait-ms", "1000", "--drain-linger-s", "1")
+    server = start("--drain-linger-s", "1")
     (child,) = server.children()
     drain(server)
     os.kill(child, signal.SIGSEGV)
     assert server.process.wait(60) == 1
     assert "did not drain: process" in server.log.read_text()
-
-
-def test_a_call_that_outlasts_the_drain_is_told_so(start: Start, images: Images) -> None:
-    """A code that says that another server may be asked."""
-    server = start("--max-wait-ms", "1000", "--drain-s", "0.1", "--max-batch-images", "1024", "--metrics-port", "0")
-    with grpc.insecure_channel(server.address) as channel:
-        message = ClassifyRequest(image_count=20, pixels=images[:20].tobytes()).SerializeToString()
-        called = call(channel, CLASSIFY).future(message, timeout=60)
-        wait_for(lambda: "serving_queued_images 20.0" in metrics(server))
-        server.process.send_signal(signal.SIGTERM)
-        assert called.code() is grpc.StatusCode.UNAVAILABLE
-        assert "server stopped before there was an answer" in called.details()
-    assert server.process.wait(60) == 0
 
 
 def test_two_servers_do_not_disturb_each_other(start: Start, images: Images) -> None:
@@ -627,19 +600,3 @@ def metrics(server: ServerProcess) -> str:
     """What Prometheus reads."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}/metrics", timeout=60) as response:
         return str(response.read().decode())
-
-
-def test_callers_that_go_away_leave_the_queue(start: Start, images: Images) -> None:
-    """Their images are never run."""
-    server = start("--max-wait-ms", "1000", "--metrics-port", "0")
-    with grpc.insecure_channel(server.address) as channel:
-        message = ClassifyRequest(image_count=20, pixels=images[:20].tobytes()).SerializeToString()
-        assert model(channel)
-        calls = [call(channel, CLASSIFY).future(message, timeout=60) for _ in range(4)]
-        wait_for(lambda: "serving_queued_images 80.0" in metrics(server), within_s=0.9)
-        for one in calls:
-            one.cancel()
-        time.sleep(1.2)
-    text = metrics(server)
-    assert 'serving_calls_total{code="CANCELLED",method="/digits.v1.DigitService/Classify"} 4.0' in text
-    assert "serving_batch_images_count 0.0" in text

@@ -194,7 +194,7 @@ async def test_bytes_that_are_no_message_are_refused(serve: Serve, publisher: Pu
     """As for every method."""
     publisher.publish(1)
     async with serve() as running, grpc.aio.insecure_channel(running.address) as channel:
-        with pytest.raises(grpc.aio.AioRpcError, match=r"no digits\.v1\.GetFeatureMapsRequest"):
+        with pytest.raises(grpc.aio.AioRpcError, match=r"as digits\.v1\.GetFeatureMapsRequest"):
             await unary(channel, "GetFeatureMaps")(b"\xff\xff")
 
 

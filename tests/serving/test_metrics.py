@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from protos.digits.v1 import digits_pb2
 from serving.batching.queue import Dispatch
-from serving.call import Call, Calls, rpcs
+from serving.call import AwaitedCall, Call, Dispatcher, rpcs
 from serving.errors import STATUSES, InvalidRequestError, NoModelError
 from serving.pixels import Images
 from serving.provider import CPU
@@ -73,8 +73,8 @@ async def test_refusals_are_counted_by_reason(serve: Serve, publisher: Publisher
 async def test_a_call_cut_off_by_its_deadline_counts_as_refused(remaining_s: float | None, refused: int) -> None:
     """The transport cancels it, as it does when a caller hangs up; the clock tells the two apart."""
     metrics = Metrics()
-    call = Call(remaining_s)
-    task = asyncio.create_task(Calls(metrics.call_answered).answer(rpcs(SlowService())[0], b"", call))
+    call = AwaitedCall(remaining_s)
+    task = asyncio.create_task(Dispatcher(metrics.call_answered).answer(rpcs(SlowService())[0], b"", call))
     await asyncio.sleep(0)  # it begins
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

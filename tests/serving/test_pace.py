@@ -11,7 +11,7 @@ def test_nothing_is_known_at_first() -> None:
     """And nothing counts as quick."""
     pace = Pace()
     assert pace.run_s(100) == 0
-    assert pace.quick_images == 0
+    assert pace.quick_rows == 0
 
 
 def test_what_is_quick_is_known_when_a_model_is_loaded() -> None:
@@ -19,7 +19,7 @@ def test_what_is_quick_is_known_when_a_model_is_loaded() -> None:
     pace = Pace({1: 0.0001, 2: 0.0002, 4: 0.0004, 8: 0.0008})
     for _ in range(100):
         pace.observe(1, 1.0)
-    assert pace.quick_images == 4
+    assert pace.quick_rows == 4
 
 
 @pytest.mark.parametrize(("images", "seconds"), [(1, 0.001), (4, 0.002), (6, 0.003), (8, 0.004), (800, 0.4)])

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from serving.call import Calls
+from serving.call import Dispatcher
 from serving.port import ReservedPort
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.spin import Spinner
@@ -83,7 +83,7 @@ def test_an_address_of_another_machine_cannot_be_reserved() -> None:
 
 async def test_one_listener_takes_the_port_for_itself() -> None:
     """Several share it among themselves, and so with whoever comes later and would share; one does not."""
-    transport = GrpcioTransport([], Calls(), max_message_bytes=2**20, spinner=Spinner(0, bool), listeners=1)
+    transport = GrpcioTransport([], Dispatcher(), max_message_bytes=2**20, spinner=Spinner(0, bool), listeners=1)
     port = await transport.start("127.0.0.1", 0)
     try:
         with pytest.raises(OSError, match="in use"):

@@ -16,7 +16,7 @@ from grpc_status import rpc_status
 
 from protos.digits.v1 import digits_pb2
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest
-from serving.call import Call, Calls
+from serving.call import Call, Dispatcher
 from serving.client import AsyncDigitClient
 from serving.errors import (
     DeadlineError,
@@ -176,7 +176,7 @@ async def test_bytes_that_are_no_message_are_refused_and_the_server_goes_on(
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await raw_classify(running.address, b"\xff" * 20)
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert error.value.details() == "the request: came 20 bytes that are no digits.v1.ClassifyRequest"
+        assert error.value.details() == "request: cannot parse 20 bytes as digits.v1.ClassifyRequest"
         assert (await running.client.classify(images[0])).digits.tolist() == [7]
 
 
@@ -392,7 +392,7 @@ class FailingService:
 
 async def test_an_unexpected_exception_never_leaves_the_server() -> None:
     """INTERNAL, a fixed sentence and a request id."""
-    transport = GrpcioTransport([FailingService()], Calls(), max_message_bytes=2**20, spinner=Spinner(0, bool))
+    transport = GrpcioTransport([FailingService()], Dispatcher(), max_message_bytes=2**20, spinner=Spinner(0, bool))
     port = await transport.start("127.0.0.1", 0)
     try:
         async with AsyncDigitClient(f"127.0.0.1:{port}") as client:

@@ -8,10 +8,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from protos.digits.v1.digits_pb2 import ClassifyResponse
 from serving.errors import ProviderError, VersionRefusedError
 from serving.pixels import Images
 from serving.provider import CPU, CUDA, execution_provider
-from serving.session import Predictions, Session
+from serving.session import Session
 from serving.versions.manifest import KnownAnswers, Version
 from tests.serving.conftest import has_cuda
 
@@ -106,21 +107,15 @@ def test_warming_up_runs_up_to_the_largest_batch(session: Session) -> None:
     assert 0 < session.pace.run_s(1) < session.pace.run_s(64) < 10
 
 
-def test_predictions_are_the_numbers_of_a_run_in_bytes(session: Session, images: Images) -> None:
-    """Labels of two bytes and probabilities of four, an image after the other."""
-    probabilities = session.run(images[:10]).probabilities
-    predictions, compute_s = session.predict(images[:10])
-    assert np.array_equal(np.frombuffer(predictions.labels, np.uint16), probabilities.argmax(axis=1))
-    assert np.array_equal(np.frombuffer(predictions.probabilities, np.float32), probabilities.ravel())
-    assert compute_s > 0
-
-
-def test_predictions_are_cut_like_arrays(session: Session, images: Images) -> None:
-    """The batcher hands each call its own."""
-    whole, _ = session.predict(images[:10])
-    part = whole[3:5]
-    assert np.array_equal(np.frombuffer(part.labels, np.uint16), np.frombuffer(whole.labels, np.uint16)[3:5])
-    assert Predictions.join([whole[0:3], part, whole[5:10]]) == whole
+def test_a_batch_is_predicted_and_encoded_call_by_call(session: Session, images: Images) -> None:
+    """From the bytes of the images to a message for each call, with the numbers of a run."""
+    answers = session.run(images[:10])
+    outputs = session.predict([images[:10].tobytes()])
+    assert all(np.array_equal(*pair) for pair in zip(outputs, answers, strict=True))
+    messages = [ClassifyResponse.FromString(content) for content in session.encode(outputs, [1, 7, 2])]
+    assert [digit for message in messages for digit in message.digits] == answers.probabilities.argmax(axis=1).tolist()
+    assert [len(message.probabilities) for message in messages] == [10, 70, 20]
+    assert {message.model_version for message in messages} == {session.manifest.version}
 
 
 def test_auto_takes_a_provider_that_works() -> None:

@@ -5,9 +5,9 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -16,14 +16,18 @@ import pytest
 from protos.digits.v1.digits_pb2 import ClassifyRequest
 from serving.batching.admission import Limits
 from serving.batching.batcher import Batcher
+from serving.call import AwaitedCall, Rpc
 from serving.client import AsyncDigitClient
-from serving.errors import DeadlineError, OverloadedError, ServingError
+from serving.errors import DeadlineError, InternalError, OverloadedError, ServingError
 from serving.pixels import Images
-from serving.session import Predictions, Session
+from serving.session import Session
 from serving.telemetry.metrics import Metrics
 from tests.programs import ServerProcess, resident_bytes, server_process
 from tests.serving.conftest import Publisher, is_right
 from tests.serving.test_drain import CALLERS, call_until_refused
+
+T = TypeVar("T")
+RPC = Rpc("digits.v1.DigitService", "Classify", ClassifyRequest, lambda _request, _call: None)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -227,30 +231,29 @@ async def test_one_bad_call_in_every_batch_is_one_error(images: Images, sessions
     """
     runs = 0
 
-    async def run(session: Session, images: Images) -> tuple[Predictions, float]:
+    def in_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
         nonlocal runs
         runs += 1
-        return session.predict(images)
+        return asyncio.get_running_loop().run_in_executor(None, work)
 
-    batcher: Batcher[Session, Predictions] = Batcher(
-        run,
-        None,
-        Predictions.join,
+    batcher = Batcher[Session](
+        in_thread,
         Metrics(),
-        max_batch_images=1024,
+        runs_inline=False,
+        max_batch_rows=1024,
         limits=Limits(images=8192, work_s=10),
-        max_wait_s=0,
         concurrent_runs=1,
     )
-    expected = sessions[1].run(images[:63]).probabilities
-    bad: Any = np.zeros((1, 28, 28), np.float32)  # turns the whole batch into floats, which the model does not take
+    expected = sessions[1].encode(tuple(sessions[1].run(images[:63])), [1] * 63)
     for round_index in range(10_000):
-        calls = [batcher.submit(sessions[1], image[None]) for image in images[:63]]
-        calls.insert(round_index % 64, batcher.submit(sessions[1], bad))
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        assert isinstance(outcomes.pop(round_index % 64), Exception)
-        assert not any(isinstance(outcome, BaseException) for outcome in outcomes)
-        answered = b"".join(answers.probabilities for answers, _ in outcomes)  # type: ignore[misc]  # none is an error
-        assert answered == expected.tobytes()
-    assert batcher.queued_images == 0
+        pixels = [image.tobytes() for image in images[:63]]
+        pixels.insert(round_index % 64, b"not the size of an image, which fails the whole batch")
+        calls = [AwaitedCall() for _ in pixels]
+        for call, content in zip(calls, pixels, strict=True):
+            call.rpc = RPC
+            batcher.submit(call, sessions[1], (content,), 1)
+        outcomes = await asyncio.gather(*(call.response for call in calls), return_exceptions=True)
+        assert isinstance(outcomes.pop(round_index % 64), InternalError)
+        assert outcomes == expected
+    assert batcher.queued_rows == 0
     assert runs > 10 * 10_000  # the one at fault stood among the others, and was found by halving

@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from protos.digits.v1.digits_pb2 import ClassifyRequest
-from serving.call import Calls
+from serving.call import Dispatcher
 from serving.client import AsyncDigitClient, DigitClient
 from serving.errors import InternalError, InvalidRequestError, NoModelError
 from serving.pixels import Images
@@ -196,9 +196,8 @@ async def test_the_log_names_the_trace_of_a_call_that_failed(caplog: pytest.LogC
     """From the line to the span and back."""
     async with collecting() as collector:
         tracing = Tracing(collector.endpoint)
-        transport = GrpcioTransport(
-            [FailingService()], Calls(trace=tracing.trace), max_message_bytes=2**20, spinner=Spinner(0, lambda: False)
-        )
+        dispatcher = Dispatcher(trace=tracing.trace)
+        transport = GrpcioTransport([FailingService()], dispatcher, max_message_bytes=2**20, spinner=Spinner(0, bool))
         port = await transport.start("127.0.0.1", 0)
         async with AsyncDigitClient(f"127.0.0.1:{port}") as client:
             with pytest.raises(InternalError) as error:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.call import Calls, Service
+from serving.call import Dispatcher, Service
 from serving.config import Settings
 from serving.envoy.certificates import keep_certificates
 from serving.files import read_files
@@ -91,11 +91,11 @@ class Inside:
         """Be a worker, and return its exit code."""
 
         def make_transport(
-            settings: Settings, services: Sequence[Service], calls: Calls, spinner: Spinner
+            settings: Settings, services: Sequence[Service], dispatcher: Dispatcher, spinner: Spinner
         ) -> EnvoyTransport:
             self._transport = EnvoyTransport(
                 services,
-                calls,
+                dispatcher,
                 max_message_bytes=settings.max_message_bytes,
                 answered=spinner.touch,
                 folder=folder,

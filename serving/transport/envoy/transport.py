@@ -11,7 +11,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 
-from serving.call import Calls, Service, rpcs
+from serving.call import Dispatcher, Service, rpcs
 from serving.envoy.admin import Admin
 from serving.envoy.listener import STATS
 from serving.envoy.routes import HEALTH_PAGE
@@ -35,7 +35,7 @@ class EnvoyTransport:
     def __init__(
         self,
         services: Sequence[Service],
-        calls: Calls,
+        dispatcher: Dispatcher,
         *,
         max_message_bytes: int,
         answered: Callable[[], None],
@@ -47,7 +47,7 @@ class EnvoyTransport:
         self._admin = Admin(folder)
         self._names = [service.descriptor.full_name for service in services]
         self._health = Health()
-        methods = {rpc.path: partial(calls.answer, rpc) for service in services for rpc in rpcs(service)}
+        methods = {rpc.path: partial(dispatcher.answer, rpc) for service in services for rpc in rpcs(service)}
         self.app = GrpcApp(
             methods | self._health.methods,
             self._health.streams | _reflection([*self._names, health.SERVICE, reflection.SERVICE_NAME]),
@@ -55,11 +55,6 @@ class EnvoyTransport:
             answered=answered,
             pages={path: show(file) for path, file in files.items()} | {HEALTH_PAGE: self._health.page},
         )
-
-    @property
-    def calls_on_their_way(self) -> int:
-        """Those in flight: a call is known here as soon as its headers are."""
-        return self.app.calls_in_flight
 
     async def start(self, _host: str, port: int) -> int:
         """Wait until Envoy listens, on the host and port of its configuration; return the port."""
