@@ -27,8 +27,11 @@ def try_network(
     images = torch.randn(IMAGE_COUNT, *shape)
     _try_export(network.eval(), images, classes)
     _try_evaluation(network.to(device), images.to(device), classes)
+    layout = torch.channels_last if getattr(network, "channels_last", False) else torch.contiguous_format
+    network.to(memory_format=layout)
     for size in sorted(batch_sizes):
-        _try_training(network.train(), torch.randn(size, *shape, device=device), classes)
+        batch = torch.randn(size, *shape, device=device).contiguous(memory_format=layout)
+        _try_training(network.train(), batch, classes)
 
 
 def _check_parameters(network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""The command line of the pipeline. Exit codes: 0 done, 1 it failed and says why, 2 wrong usage, 75 skipped."""
+"""The command line of the pipeline. Exit codes: 0 done, 1 failed, 2 wrong usage, 75 skipped, 130 interrupted."""
 
 import argparse
 import signal
@@ -8,10 +8,10 @@ from pathlib import Path
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command runs: a Ctrl-C shows no traceback of an import
 
-from pipeline import logs
+from pipeline import interrupt, logs
 from pipeline.commands import gc, lab, run, schedule, show, versions
 from pipeline.errors import PipelineError
-from pipeline.printable import printable
+from pipeline.printable import argument_parser, printable
 
 PROGRAM = "digits" if Path(sys.argv[0]).name == "digits" else "python -m pipeline"  # as it was started
 
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PipelineError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("interrupted")
+        return _fail("interrupted", interrupt.EXIT_CODE)
     except Exception as error:
         if options.debug:
             raise
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = argument_parser(
         prog=PROGRAM, description="Train, prove and publish a digit classifier as an ONNX model version."
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an unexpected failure")
@@ -48,9 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fail(reason: str) -> int:
+def _fail(reason: str, code: int = 1) -> int:
     print(f"pipeline: {printable(reason)}", file=sys.stderr)
-    return 1
+    return code
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -59,6 +59,6 @@ def _terminate(_number: int, _frame: object) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt.handle)
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

@@ -72,14 +72,16 @@ class Training(_Section):
     optimizer: Literal["sgd", "adamw"]
     momentum: float = Field(0.0, ge=0, lt=1)  # Nesterov's, of sgd
     schedule: Literal["constant", "one-cycle"]
-    learning_rate: float = Field(gt=0)  # with one-cycle its peak
-    weight_decay: float = Field(ge=0)
+    learning_rate: float = Field(gt=0, le=1e6)  # with one-cycle its peak
+    weight_decay: float = Field(ge=0, le=1e6)
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # the share of a label that goes to all classes alike
     augmentation: Augmentation = Augmentation()
-    averaging_epochs: float = Field(0.0, ge=0)  # how far back the average of the weights looks; 0 for the last weights
+    averaging_epochs: float = Field(
+        0.0, ge=0, le=1e6
+    )  # how far back the average of the weights looks; 0 for the last weights
     precision: Precision = "float32"
-    batch_size: int = Field(ge=1)
-    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1, le=2**20)
+    epochs: int = Field(ge=1, le=100_000)
     seed: int = Field(ge=0, lt=2**31)  # as the manifest keeps it
 
     @model_validator(mode="after")
@@ -126,7 +128,7 @@ class Preset(_Section):
     """A network and its training under a name: that of its file."""
 
     name: str
-    description: str
+    description: str = Field(max_length=1000)
     network: Network
     training: Training
     data: Data = Data()
@@ -143,8 +145,8 @@ def load_preset(name_or_path: str | Path) -> Preset:
     """Load a preset by its name, or by the path of a TOML file; ConfigError tells every fault at once."""
     path = _find(name_or_path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # tomllib's error and a wrong encoding are both ValueErrors
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:  # tomllib's error and a wrong encoding are both ValueErrors
         raise ConfigError(f"{path}: cannot be read: {error}; expected a TOML file") from error
     try:
         preset = Preset.model_validate({"name": path.stem, **content})

@@ -1,6 +1,8 @@
 """Text from outside, such as a label, as a terminal or a log may show it: in one line, without control characters."""
 
+import argparse
 import re
+from typing import NoReturn
 
 from rich.markup import escape
 
@@ -16,3 +18,13 @@ def printable(text: str) -> str:
 def for_terminal(text: str) -> str:
     """Text that may quote labels and names, as rich prints it."""
     return escape(printable(text))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def argument_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser whose usage errors, also those of its commands, are printed without control characters."""
+    return _Parser(prog=prog, description=description)

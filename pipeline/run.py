@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ParamSpec, Protocol, TypeVar
 
+from pipeline import interrupt
 from pipeline.calibrate import calibrate
 from pipeline.check import check
 from pipeline.check_network import check_network
@@ -104,6 +105,7 @@ def run(
             given = (candidate, description, dataset, training, verification)
             parent, champion = versions.current().version, versions.current_manifest()
             step(report)(*given, answers=answers, parent_version=parent, champion=champion)
+        interrupt.check()
         publication = step(publish)(request.repository, candidate, description)
     return replace(outcome, test=test, publication=publication, confirmation=_confirmed(request, step))
 

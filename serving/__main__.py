@@ -1,6 +1,5 @@
 """The command line of serving: `serve` and `classify`. Exit codes: 0 done, 1 it failed, 2 wrong usage."""
 
-import argparse
 import os
 import signal
 import sys
@@ -14,13 +13,14 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from serving import classify, serve
 from serving.exit import exit_now
+from serving.printable import argument_parser
 
 PROGRAM = "digits-serve" if Path(sys.argv[0]).name == "digits-serve" else "python -m serving"  # as it was started
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = argument_parser(
         prog=PROGRAM,
         description="Serve the newest good model version over gRPC, or have images classified by a server.",
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -75,11 +76,14 @@ def run(options: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         print("classify: interrupted", file=sys.stderr)
-        return 1
+        return 128 + signal.SIGINT
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
-        print(printable(f"classify: {error}"), file=sys.stderr)
+        reason = str(error)
+        if isinstance(error, OSError) and error.filename is not None:
+            reason = f"{error.filename}: cannot be read: {error.strerror}"
+        print(printable(f"classify: {reason}"), file=sys.stderr)
         return 1
     return 0
 

@@ -78,7 +78,8 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
     await starting
     gc.collect()
     gc.freeze()  # what is here now stays: the collector need not look at it again and again
-    address = f"{settings.host}:{server.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{host}:{server.port}"
     if as_json:
         print(json.dumps({"address": address, "port": server.port, "metrics_port": server.metrics_port}), flush=True)
     else:

@@ -45,7 +45,7 @@ def _as_json(model: ModelRepository, removed: list[Removed], *, is_dry_run: bool
     gone = [each.version for each in removed]
     return {
         "removed": gone,
-        "kept": [version for version in model.versions() if version not in gone],
+        "kept": [version for version in model.published() if version not in gone],
         "freed_bytes": sum(each.size_bytes for each in removed),
         "dry_run": is_dry_run,
     }
@@ -53,7 +53,7 @@ def _as_json(model: ModelRepository, removed: list[Removed], *, is_dry_run: bool
 
 def _sentence(model: ModelRepository, removed: list[Removed], *, is_dry_run: bool) -> str:
     gone = [each.version for each in removed]
-    kept = ", ".join(str(version) for version in model.versions() if version not in gone)
+    kept = ", ".join(str(version) for version in model.published() if version not in gone)
     if not removed:
         return f"nothing to remove; kept: {kept}"
     size = sum(each.size_bytes for each in removed) / MEBIBYTE

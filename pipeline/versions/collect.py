@@ -25,7 +25,7 @@ def removable(model: ModelRepository, *, keep: int, protect: Collection[int] = (
     Kept are the current version, the one that a rollback would bring back, the newest `keep` >= 1, and `protect`.
     Raises PublishError where CURRENT cannot tell which the current one is, or where `protect` names none of ours.
     """
-    versions, current = model.versions(), model.current()
+    versions, current = model.published(), model.current()  # what is none of ours stays, and counts for nothing
     if versions and not current.version:
         raise PublishError(
             f"{model.directory / CURRENT}: names no version, so none can be told to be old; promote one first"

@@ -25,6 +25,7 @@ from protos.artifact.layout import (
     KNOWN_ANSWERS,
     MANIFEST,
     MANIFEST_MAX_BYTES,
+    MAX_VERSION,
     MODEL,
     UnusableFileError,
     read_file,
@@ -79,11 +80,15 @@ class ModelRepository:
             free_bytes = shutil.disk_usage(self.directory).free
             if free_bytes < ROOM_BYTES:
                 raise PublishError(f"{self.directory}: {free_bytes} bytes are free, expected at least {ROOM_BYTES}")
-        for version in self.versions():
+        self.next_version()
+        published = self.published()
+        for version in published:
             self.readable_manifest(version)
         for name in sorted(path.name for path in self.directory.iterdir() if path.name.isdecimal()):
-            if version_number(name) not in self.versions():
-                logger.warning("%s: is skipped: expected a directory named by a number", self.directory / name)
+            if version_number(name) not in published:
+                logger.warning(
+                    "%s: is skipped: expected a directory with the manifest of its number", self.directory / name
+                )
 
     def _acquire(self, lock: int) -> None:
         give_up = time.monotonic() + LOCK_WAIT_S
@@ -176,12 +181,34 @@ class ModelRepository:
         except PublishError:
             return None
 
+    def published(self) -> list[int]:
+        """The versions that HISTORY knows, or that have a manifest of theirs, perhaps a damaged one, in order.
+
+        Neither a folder that happens to be named by a number is among them, nor a copy of another version.
+        """
+        known = {entry.version for entry in self.history.entries()}
+        return [version for version in self.versions() if version in known or self._has_own_manifest(version)]
+
+    def _has_own_manifest(self, version: int) -> bool:
+        try:
+            return self.manifest(version).version == version
+        except PublishError:
+            return os.path.lexists(self.path(version) / MANIFEST)
+
     def next_version(self) -> int:
-        """The lowest free number above all that were ever published; a stray folder is none of them."""
-        known = [number for number in self.versions() if (self.path(number) / MANIFEST).exists()]
-        number = 1 + max([self.history.highest_version(), self.current().version, *known])
+        """The lowest free number above all that were ever published.
+
+        Raises PublishError where that is more than a version can have.
+        """
+        highest = max([self.history.highest_version(), self.current().version, *self.published()])
+        number = highest + 1
         while os.path.lexists(self.path(number)):
             number += 1
+        if number > MAX_VERSION:
+            raise PublishError(
+                f"{self.path(highest)}: no number is left above this version, at most {MAX_VERSION} is possible; train "
+                "for a new --model"
+            )
         return number
 
     def point_at(self, version: int, event: str) -> Current:

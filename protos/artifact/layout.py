@@ -22,7 +22,8 @@ MANIFEST_MAX_BYTES = 1 << 20
 HISTORY_MAX_BYTES = 64 << 20  # 200,000 lines
 FILE_MAX_BYTES = 2 << 30  # what protobuf, and so one ONNX file, can hold
 
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")  # what an int32 of the contract can hold
+MAX_VERSION = 999_999_999  # what an int32 of the contract can hold
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class UnusableFileError(ValueError):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.architectures import ARCHITECTURES
+from models.trial import try_network
 from pipeline.check import DataSummary
 from pipeline.check_network import check_network
 from pipeline.config import Preset, load_preset
@@ -136,3 +137,21 @@ def test_a_colour_network_may_use_view() -> None:
 
     classifier = ImageClassifier(View(), (0.1, 0.2, 0.3), (0.3, 0.3, 0.3))
     assert classifier.logits(torch.zeros(5, 8, 8, 3, dtype=torch.uint8)).shape == (5, 2)
+
+
+def test_a_network_that_asks_for_channels_last_is_tried_so() -> None:
+    """`view` fails in that memory format: before the training, and not in it."""
+
+    class View(nn.Module):
+        channels_last = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4 * 64, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.fc(functional.relu(self.conv(x)).view(-1, 4 * 64))
+            return logits
+
+    with pytest.raises(ValueError, match=r"view size is not compatible"):
+        try_network(View(), (1, 8, 8), 2, batch_sizes={4}, device=torch.device("cpu"))

@@ -40,6 +40,22 @@ def test_the_current_one_and_the_way_back_stay(model: ModelRepository) -> None:
     assert rollback(model).version == 1
 
 
+def test_what_is_no_version_counts_for_nothing_and_stays(model: ModelRepository) -> None:
+    """Neither an empty folder nor a copy takes the place of a version, and nobody's files are removed."""
+    model.path(20).mkdir()
+    shutil.copytree(model.path(1), model.path(30))
+    assert [removed.version for removed in collect(model, keep=5)] == [1, 2, 3]
+    assert model.versions() == [4, 5, 6, 7, 8, 20, 30]
+
+
+def test_a_damaged_version_is_one_that_may_go(model: ModelRepository) -> None:
+    """It was published, and its manifest was cut short later."""
+    manifest = model.path(2) / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes()[:40])
+    assert [removed.version for removed in collect(model, keep=5)] == [1, 2, 3]
+
+
 def test_what_is_protected_stays(model: ModelRepository) -> None:
     """Such as what a server has been told to load by its number."""
     collect(model, keep=1, protect=[2])

@@ -5,6 +5,7 @@ import logging
 import pytest
 from rich.console import Console
 
+from pipeline.__main__ import main
 from pipeline.logs import LineFormatter
 from pipeline.printable import for_terminal, printable
 from tests.programs import run_program
@@ -44,3 +45,10 @@ def test_that_includes_the_log_of_a_program_that_sets_up_none() -> None:
     """Such as `python -m pipeline run --no-prefect`."""
     code = "import logging; from pipeline import logs; logs.set_up(); logging.getLogger('x').warning('a\\x1b\\nb')"
     assert run_program("timeit", "-n1", "-r1", code).stderr == "a\\x1b\\nb\n"
+
+
+def test_what_was_typed_is_repeated_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the parser of the commands, at any depth."""
+    with pytest.raises(SystemExit):
+        main(["run", "--bogus=\x1b[31m"])
+    assert r"--bogus=\x1b[31m" in capsys.readouterr().err

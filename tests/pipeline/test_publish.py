@@ -16,8 +16,8 @@ from pipeline.publish import Publication, publish
 from pipeline.versions.collect import collect
 from pipeline.versions.promote import promote, rollback
 from pipeline.versions.repository import ModelRepository
-from protos.artifact.layout import sha256_of
-from protos.artifact.v1.manifest_pb2 import Manifest
+from protos.artifact.layout import MAX_VERSION, sha256_of
+from protos.artifact.v1.manifest_pb2 import HistoryEntry, Manifest
 from tests.programs import ROOT
 from tests.unprivileged import unprivileged_folder
 
@@ -182,6 +182,24 @@ def test_a_stray_directory_stops_no_run(repository: Path, name: str) -> None:
     publish_text(repository, "one")
     (repository / "digits" / name).mkdir()
     assert publish_text(repository, "two").version == (3 if name == "2" else 2)
+
+
+@pytest.mark.parametrize("name", ["20261201", "999999999"])
+def test_a_copy_of_a_version_raises_no_number(repository: Path, name: str) -> None:
+    """Such as a backup named by a date: its manifest has the number of what it was copied from."""
+    publish_text(repository, "model 1")
+    model = ModelRepository(repository / "digits")
+    shutil.copytree(model.path(1), model.path(int(name)))
+    assert publish_text(repository, "model 2").version == 2
+
+
+def test_a_run_stops_before_its_training_where_no_number_is_left(repository: Path) -> None:
+    """A version above nine digits would be one that no command finds."""
+    publish_text(repository, "model 1")
+    model = ModelRepository(repository / "digits")
+    model.history.append(HistoryEntry(event="publish", version=MAX_VERSION, generation=2, sha256="0" * 64))
+    with pytest.raises(PublishError, match=f"no number is left above this version, at most {MAX_VERSION} is possible"):
+        model.check()
 
 
 def test_a_file_or_a_link_with_a_number_is_no_version(repository: Path) -> None:
