@@ -14,8 +14,9 @@ ENVOY_ONLY = {
     *("tls_certificate", "tls_key", "tls_client_ca", "cors_origins", "static_files", "access_log"),
     *("max_connections", "max_concurrent_streams", "request_timeout_s", "idle_timeout_s"),
 }
-GRPCIO_ONLY = {"listeners"}
-"""Settings that the other transport does not know: better refused than without effect."""
+LIMITS = {"max_connections", "max_concurrent_streams", "request_timeout_s", "idle_timeout_s"}
+UNKNOWN = {"grpcio": ENVOY_ONLY, "http2": ENVOY_ONLY - LIMITS | {"listeners"}, "envoy": {"listeners"}}
+"""Settings that a transport does not know: better refused than without effect."""
 
 
 class Settings(ListenerSettings):
@@ -30,9 +31,10 @@ class Settings(ListenerSettings):
         "current",
         description="the versions that answer by number: current (always does), previous and numbers, with commas",
     )
-    transport: Literal["grpcio", "envoy"] = Field(
+    transport: Literal["grpcio", "http2", "envoy"] = Field(
         "grpcio",
-        description="what takes the calls: grpcio, or Envoy with Python inside (also gRPC-Web, HTTP/JSON, TLS)",
+        description="what takes the calls: grpcio, http2 (nghttp2 in the server's own event loop: new, gRPC only), or "
+        "Envoy with Python inside (also gRPC-Web, HTTP/JSON, TLS)",
     )
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
     listeners: int = Field(
@@ -99,7 +101,7 @@ class Settings(ListenerSettings):
 
     @model_validator(mode="after")
     def _transport_knows_what_is_set(self) -> Self:
-        unknown = ENVOY_ONLY if self.transport == "grpcio" else GRPCIO_ONLY
+        unknown = UNKNOWN[self.transport]
         if set_here := sorted(unknown & self.model_fields_set):
             raise ValueError(
                 f"transport is {self.transport}, which knows no {', '.join(set_here)} "

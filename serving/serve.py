@@ -67,7 +67,7 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
     stop = asyncio.Event()
     for name in STOPS:
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    is_alone = settings.workers == 1 and settings.transport == "grpcio"
+    is_alone = settings.workers == 1 and settings.transport != "envoy"
     server: Server | Supervisor = Server(settings) if is_alone else Supervisor(settings)
     starting, stopping = asyncio.ensure_future(server.start()), asyncio.ensure_future(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from protos.artifact.v1.manifest_pb2 import Current
 from serving.aside import Aside
-from serving.batching.admission import Limits
+from serving.batching import admission
 from serving.batching.batcher import Batcher
 from serving.call import Dispatcher, Service, Transport
 from serving.config import Settings
 from serving.decoder import Decoder
 from serving.digits import DigitService
+from serving.engine.transport.connection import Limits
 from serving.errors import DeviceMemoryError, VersionNotReadyError
 from serving.machine import usable_cores
 from serving.provider import CPU, CUDA, execution_provider
 from serving.session import Session
 from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
+from serving.transport.http import HttpTransport
 from serving.transport.spin import Spinner
 from serving.versions.loaded import Loaded
 from serving.versions.manifest import Version
@@ -71,7 +73,7 @@ class Server:
             self._metrics,
             runs_inline=self._provider == CPU,
             max_batch_rows=self._max_batch_images,
-            limits=Limits(settings.max_queue_images, settings.max_queue_ms / 1000),
+            limits=admission.Limits(settings.max_queue_images, settings.max_queue_ms / 1000),
             concurrent_runs=settings.concurrent_runs,
         )
         self._decoder = Decoder(max_queue_images=settings.max_queue_images, max_photo_pixels=settings.max_photo_pixels)
@@ -89,8 +91,9 @@ class Server:
         self._tracing = _tracing(settings.otlp_endpoint)
         self._dispatcher = Dispatcher(self._metrics.call_answered, self._tracing.trace if self._tracing else None)
         spinner = Spinner(_spin_s(settings), lambda: batcher.is_running)
-        make = make_transport or (_make_grpcio if gate is None else _make_shared_grpcio)
-        self._transport = make(settings, [service], self._dispatcher, spinner)
+        own = _make_http2 if settings.transport == "http2" else _make_grpcio
+        make = make_transport or partial(own, shares_port=gate is not None)
+        self._transport: Transport = make(settings, [service], self._dispatcher, spinner)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.metrics_port: int | None = None
@@ -182,7 +185,7 @@ def _make_grpcio(
     dispatcher: Dispatcher,
     spinner: Spinner,
     *,
-    shares_port: bool = False,
+    shares_port: bool,
 ) -> GrpcioTransport:
     return GrpcioTransport(
         services,
@@ -194,7 +197,18 @@ def _make_grpcio(
     )
 
 
-_make_shared_grpcio = partial(_make_grpcio, shares_port=True)
+def _make_http2(
+    settings: Settings, services: Sequence[Service], dispatcher: Dispatcher, _spinner: Spinner, *, shares_port: bool
+) -> HttpTransport:
+    limits = Limits(
+        max_connections=settings.max_connections,
+        max_streams=settings.max_concurrent_streams,
+        request_timeout_s=settings.request_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        max_message_bytes=settings.max_message_bytes,
+        max_connection_bytes=max(16 << 20, 3 * settings.max_message_bytes),
+    )
+    return HttpTransport(services, dispatcher, limits=limits, shares_port=shares_port)
 
 
 def _spin_s(settings: Settings) -> float:

@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 
 from serving.door.config import envoy_config
 from serving.door.settings import DoorSettings
+from serving.engine.transport.port import ReservedPort
 from serving.envoy.admin import Admin
 from serving.envoy.certificates import keep_certificates, write_certificates
 from serving.envoy.listener import STATS
 from serving.envoy.program import command
 from serving.errors import WorkerError
-from serving.port import ReservedPort
 
 LOOK_S = 0.05
 START_S = 30.0

@@ -6,11 +6,11 @@ The reference is https://www.envoyproxy.io/docs/envoy/v1.39.3/api-v3/api; a name
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from serving.engine.transport.port import addresses
 from serving.envoy.certificates import CERTIFICATE, CLIENT_CA
 from serving.envoy.parts import Config, duration, typed
 from serving.envoy.routes import own_words
 from serving.files import MAX_BYTES
-from serving.port import addresses
 from serving.settings import ListenerSettings
 
 STATS = "http.digits."

@@ -10,8 +10,8 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from serving.call import AwaitedCall, Call, Dispatcher, Rpc, Service, rpcs
+from serving.engine.transport.port import ReservedPort, cannot_listen
 from serving.errors import ServingError, to_status
-from serving.port import ReservedPort, cannot_listen
 from serving.transport.spin import Spinner
 
 Context = grpc.aio.ServicerContext[bytes, bytes]

@@ -19,8 +19,8 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from serving.config import Settings
+from serving.engine.transport.port import ReservedPort
 from serving.errors import WorkerError
-from serving.port import ReservedPort
 from serving.telemetry.metrics import close_http, serve_http
 from serving.transport.envoy.process import launch_envoy
 from serving.workers.gate import Change, Gate, State

@@ -7,7 +7,7 @@ from contextlib import closing
 import pytest
 
 from serving.call import Dispatcher
-from serving.port import ReservedPort
+from serving.engine.transport.port import ReservedPort
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.spin import Spinner
 

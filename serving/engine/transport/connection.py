@@ -35,7 +35,6 @@ class Host(Protocol):
     """The listener, as a connection sees it."""
 
     limits: Limits
-    is_draining: bool
     held_bytes: int
     """What all connections hold; each adds and subtracts its own part."""
 
@@ -65,6 +64,10 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Tell the caller to send no more requests here; those that have begun are answered."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Take no more requests; callers may repeat elsewhere those that arrive all the same."""
         raise NotImplementedError
 
     def end(self) -> None:

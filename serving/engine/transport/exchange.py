@@ -6,8 +6,8 @@ Header = tuple[bytes, bytes]
 Headers = Sequence[Header]
 
 
-def _ignore(*_: object) -> None:
-    pass
+def ignore(*_: object) -> None:
+    """What an exchange calls unless its handler wants to know."""
 
 
 class Exchange:
@@ -30,6 +30,7 @@ class Exchange:
         "on_data",
         "on_end",
         "on_lost",
+        "on_stalled",
         "on_too_large",
         "parts",
         "path",
@@ -57,9 +58,11 @@ class Exchange:
         self.is_over = False
         """Whether the response is complete, or the caller has gone."""
         self.on_data: Callable[[bytes], object] = self.parts.append
-        self.on_end: Callable[[], object] = _ignore
-        self.on_lost: Callable[[], object] = _ignore
-        self.on_too_large: Callable[[], object] = _ignore
+        self.on_end: Callable[[], object] = ignore
+        self.on_lost: Callable[[], object] = ignore
+        self.on_too_large: Callable[[], object] = ignore
+        self.on_stalled: Callable[[], object] = ignore
+        """Called when nothing of the body has arrived for `request_timeout_s`."""
 
     @property
     def body(self) -> bytes:
