@@ -225,8 +225,7 @@ class Dispatcher:
     ) -> None:
         self._observe = observe
         self._trace = trace
-        self._in_flight = 0
-        self._with_deadline: set[Call] = set()
+        self._open: set[Call] = set()
         self._checks_deadlines = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -236,9 +235,8 @@ class Dispatcher:
         """Begin a call with the bytes of its request. Raises nothing: whatever goes wrong ends the call."""
         call.rpc = rpc
         call.ended = self._ended if self._trace is None else self._traced(rpc, call, self._trace)
-        self._in_flight += 1
+        self._open.add(call)
         if call.deadline is not None:
-            self._with_deadline.add(call)
             self._check_deadlines_later()
         try:
             self._check_that_it_may_begin()
@@ -266,7 +264,12 @@ class Dispatcher:
         """After `drain`: wait until no call is in flight, for at most `within_s`; return how many still are."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._finished.wait(), within_s)
-        return self._in_flight
+        return len(self._open)
+
+    def end(self) -> None:
+        """End every call that is open with an error."""
+        for call in list(self._open):
+            call.fail(DrainingError("the server stopped before there was a response", retry_after_s=DRAINING_RETRY_S))
 
     def _check_that_it_may_begin(self) -> None:
         if self._draining:
@@ -279,9 +282,7 @@ class Dispatcher:
         task.add_done_callback(self._tasks.discard)
 
     def _ended(self, call: Call, status: Status) -> None:
-        self._in_flight -= 1
-        if call.deadline is not None:
-            self._with_deadline.discard(call)
+        self._open.discard(call)
         self._observe(call.rpc.path, status, time.monotonic() - call.arrived)
         if self._draining:
             self._notice_the_last()
@@ -296,7 +297,7 @@ class Dispatcher:
         return ended
 
     def _notice_the_last(self) -> None:
-        if not self._in_flight:
+        if not self._open:
             self._finished.set()
 
     def _check_deadlines_later(self) -> None:
@@ -306,10 +307,10 @@ class Dispatcher:
 
     def _check_deadlines(self) -> None:
         now = time.monotonic()
-        for call in [call for call in self._with_deadline if call.deadline is not None and call.deadline <= now]:
+        for call in [call for call in self._open if call.deadline is not None and call.deadline <= now]:
             call.fail(DeadlineError("the deadline passed before there was an answer"))
         self._checks_deadlines = False
-        if self._with_deadline:
+        if any(call.deadline is not None for call in self._open):
             self._check_deadlines_later()
 
 

@@ -10,12 +10,9 @@ from serving.provider import Provider
 from serving.settings import ListenerSettings
 from serving.versions.repository import WORDS
 
-ENVOY_ONLY = {
-    *("tls_certificate", "tls_key", "tls_client_ca", "cors_origins", "static_files", "access_log"),
-    *("max_connections", "max_concurrent_streams", "request_timeout_s", "idle_timeout_s"),
-}
+ENVOY_ONLY = {"tls_certificate", "tls_key", "tls_client_ca", "cors_origins", "static_files", "access_log"}
 LIMITS = {"max_connections", "max_concurrent_streams", "request_timeout_s", "idle_timeout_s"}
-UNKNOWN = {"grpcio": ENVOY_ONLY, "http2": ENVOY_ONLY - LIMITS | {"listeners"}, "envoy": {"listeners"}}
+UNKNOWN: Mapping[str, set[str]] = {"http2": ENVOY_ONLY, "envoy": set(), "grpcio": ENVOY_ONLY | LIMITS}
 """Settings that a transport does not know: better refused than without effect."""
 
 
@@ -23,7 +20,11 @@ class Settings(ListenerSettings):
     """What `python -m serving serve` can be told. docs/settings.md is this class as a table."""
 
     PREFIX: ClassVar[str] = "SERVING_"
-    REMOVED: ClassVar[Mapping[str, str]] = {"max_wait_ms": "an idle server never waits for a batch to fill"}
+    REMOVED: ClassVar[Mapping[str, str]] = {
+        "max_wait_ms": "an idle server never waits for a batch to fill",
+        "listeners": "one event loop takes all connections",
+        "spin_us": "the event loop sleeps when there is nothing to do",
+    }
 
     repository: Path = Field(Path("model_repository"), description="the model repository, a folder; it is only read")
     model: str = Field("digits", pattern=r"^[A-Za-z0-9_-]+$", description="the model in it to serve")
@@ -31,18 +32,12 @@ class Settings(ListenerSettings):
         "current",
         description="the versions that answer by number: current (always does), previous and numbers, with commas",
     )
-    transport: Literal["grpcio", "http2", "envoy"] = Field(
-        "grpcio",
-        description="what takes the calls: grpcio, http2 (nghttp2 in the server's own event loop: new, gRPC only), or "
-        "Envoy with Python inside (also gRPC-Web, HTTP/JSON, TLS)",
+    transport: Literal["http2", "envoy", "grpcio"] = Field(
+        "http2",
+        description="what takes the calls: http2 (gRPC in the server's own event loop), envoy (Envoy with Python "
+        "inside: also gRPC-Web, HTTP/JSON, TLS), or grpcio (deprecated)",
     )
     workers: int = Field(1, ge=1, le=64, description="processes that share the port")
-    listeners: int = Field(
-        4, ge=1, le=64, description="gRPC listeners of a process on that port; each takes one call at a time"
-    )
-    spin_us: float = Field(
-        300, ge=0, le=100_000, description="microseconds after an answer in which the event loop does not sleep"
-    )
     provider: Provider = Field("auto", description="where the model runs: cuda, cpu, or auto (cuda where it works)")
     threads: int = Field(1, ge=1, le=256, description="threads that one run of the model uses on the CPU")
     concurrent_runs: int = Field(2, ge=1, le=64, description="runs of the model at the same time")

@@ -17,13 +17,11 @@ from serving.decoder import Decoder
 from serving.digits import DigitService
 from serving.engine.transport.connection import Limits
 from serving.errors import DeviceMemoryError, VersionNotReadyError
-from serving.machine import usable_cores
 from serving.provider import CPU, CUDA, execution_provider
 from serving.session import Session
 from serving.telemetry.metrics import Metrics
 from serving.transport.grpcio import GrpcioTransport
 from serving.transport.http import HttpTransport
-from serving.transport.spin import Spinner
 from serving.versions.loaded import Loaded
 from serving.versions.manifest import Version
 from serving.versions.repository import Refusal, Repository, SwapGate
@@ -36,8 +34,8 @@ MAX_BATCH_IMAGES = {CPU: 128, CUDA: 1024}
 """What is run at once unless it is set: a card is hardly busy with what keeps a core busy for long."""
 MAX_LOOKING = 64  # images that wait to be looked into, layer by layer: people look, one at a time
 
-MakeTransport = Callable[[Settings, Sequence[Service], Dispatcher, Spinner], Transport]
-"""Makes what brings the calls; it touches the spinner after each answer."""
+MakeTransport = Callable[[Settings, Sequence[Service], Dispatcher], Transport]
+"""Makes what brings the calls."""
 
 T = TypeVar("T")
 
@@ -47,7 +45,8 @@ log = logging.getLogger(__name__)
 class Server:
     """A server, built from settings: `start`, then `drain`. Raises ProviderError when it cannot run as they say.
 
-    `gate` is what one of several workers passes before it swaps. Without `make_transport` the calls come by grpcio.
+    `gate` is what one of several workers passes before it swaps. `make_transport` stands in for the one
+    of the settings.
     """
 
     def __init__(
@@ -90,10 +89,9 @@ class Server:
         self._metrics.watch_refusals(lambda: self._repository.refusals)
         self._tracing = _tracing(settings.otlp_endpoint)
         self._dispatcher = Dispatcher(self._metrics.call_answered, self._tracing.trace if self._tracing else None)
-        spinner = Spinner(_spin_s(settings), lambda: batcher.is_running)
-        own = _make_http2 if settings.transport == "http2" else _make_grpcio
+        own = _make_grpcio if settings.transport == "grpcio" else _make_http2
         make = make_transport or partial(own, shares_port=gate is not None)
-        self._transport: Transport = make(settings, [service], self._dispatcher, spinner)
+        self._transport: Transport = make(settings, [service], self._dispatcher)
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.metrics_port: int | None = None
@@ -131,6 +129,7 @@ class Server:
         cancelled = await self._dispatcher.finish(self._settings.drain_s)
         if cancelled:
             log.warning("%d calls still run after %g s: they are cancelled", cancelled, self._settings.drain_s)
+            self._dispatcher.end()
         await self._transport.stop(STOP_GRACE_S)
         if self._tracing:
             await asyncio.to_thread(self._tracing.close)
@@ -183,7 +182,6 @@ def _make_grpcio(
     settings: Settings,
     services: Sequence[Service],
     dispatcher: Dispatcher,
-    spinner: Spinner,
     *,
     shares_port: bool,
 ) -> GrpcioTransport:
@@ -191,14 +189,12 @@ def _make_grpcio(
         services,
         dispatcher,
         max_message_bytes=settings.max_message_bytes,
-        spinner=spinner,
-        listeners=settings.listeners,
         shares_port=shares_port,
     )
 
 
 def _make_http2(
-    settings: Settings, services: Sequence[Service], dispatcher: Dispatcher, _spinner: Spinner, *, shares_port: bool
+    settings: Settings, services: Sequence[Service], dispatcher: Dispatcher, *, shares_port: bool
 ) -> HttpTransport:
     limits = Limits(
         max_connections=settings.max_connections,
@@ -206,14 +202,9 @@ def _make_http2(
         request_timeout_s=settings.request_timeout_s,
         idle_timeout_s=settings.idle_timeout_s,
         max_message_bytes=settings.max_message_bytes,
-        max_connection_bytes=max(16 << 20, 3 * settings.max_message_bytes),
+        max_connection_bytes=max(64 << 20, 3 * settings.max_message_bytes),
     )
     return HttpTransport(services, dispatcher, limits=limits, shares_port=shares_port)
-
-
-def _spin_s(settings: Settings) -> float:
-    """Not where every core has a process of ours already: a loop that does not sleep would take it from the others."""
-    return settings.spin_us / 1e6 if usable_cores() > settings.workers else 0.0
 
 
 def _tracing(endpoint: str | None) -> "Tracing | None":

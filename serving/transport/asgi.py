@@ -120,13 +120,11 @@ class GrpcApp:
         streams: Mapping[str, Stream],
         *,
         max_message_bytes: int,
-        answered: Callable[[], None] = lambda: None,
         pages: Mapping[str, Show] = {},
     ) -> None:
         self._methods = methods
         self._streams = streams
         self._max_message_bytes = max_message_bytes
-        self._answered = answered
         self._pages = pages
         self._unary_calls = _InFlight(LOOK_S)
         self._stream_calls = _InFlight(STREAM_LOOK_S)
@@ -171,7 +169,6 @@ class GrpcApp:
         finally:
             if call:
                 calls.remove(call)
-            self._answered()
 
     async def _answer_http(self, scope: Event, asked: Mapping[bytes, bytes], send: Send) -> None:
         """A page, or google.rpc.Status as JSON, as every error is to who does not speak gRPC."""

@@ -1,4 +1,4 @@
-"""Calls that arrive through grpcio (asyncio)."""
+"""Calls that arrive through grpcio's own server (asyncio). Deprecated: an insurance for one release."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,8 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from serving.call import AwaitedCall, Call, Dispatcher, Rpc, Service, rpcs
-from serving.engine.transport.port import ReservedPort, cannot_listen
+from serving.engine.transport.port import cannot_listen
 from serving.errors import ServingError, to_status
-from serving.transport.spin import Spinner
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -20,12 +19,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class GrpcioTransport:
-    """Serves services, health and reflection on one port, which other processes listen on too if `shares_port`.
-
-    grpcio takes the next call of a listener only when it has handed over the last one, a tenth of a millisecond later:
-    several `listeners`, among which the kernel spreads the connections, take several. `spinner` is told of every
-    answer. Health knows of nothing until `set_serving` tells it.
-    """
+    """Serves services, health and reflection on one port, which other processes listen on too if `shares_port`."""
 
     def __init__(
         self,
@@ -33,46 +27,33 @@ class GrpcioTransport:
         dispatcher: Dispatcher,
         *,
         max_message_bytes: int,
-        spinner: Spinner,
-        listeners: int = 1,
         shares_port: bool = False,
     ) -> None:
         self._dispatcher = dispatcher
-        self._spinner = spinner
         self._names = [service.descriptor.full_name for service in services]
-        self._shares_port = shares_port
-        self._reserved: ReservedPort | None = None
         self._health = _Health()
-        shares = shares_port or listeners > 1
-        options = [("grpc.so_reuseport", int(shares)), ("grpc.max_receive_message_length", max_message_bytes)]
-        self._servers = [grpc.aio.server(options=options) for _ in range(listeners)]
-        for server in self._servers:
-            for service in services:
-                handlers = {rpc.name: self._handler(rpc) for rpc in rpcs(service)}
-                server.add_registered_method_handlers(service.descriptor.full_name, handlers)
-                # grpcio before its aio server had registered methods ignores them without a word.
-                generic = grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
-                server.add_generic_rpc_handlers((generic,))
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-            reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        options = [("grpc.so_reuseport", int(shares_port)), ("grpc.max_receive_message_length", max_message_bytes)]
+        self._server = grpc.aio.server(options=options)
+        for service in services:
+            handlers = {rpc.name: self._handler(rpc) for rpc in rpcs(service)}
+            self._server.add_registered_method_handlers(service.descriptor.full_name, handlers)
+            # grpcio before its aio server had registered methods ignores them without a word.
+            generic = grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
+            self._server.add_generic_rpc_handlers((generic,))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
 
     async def start(self, host: str, port: int) -> int:
         """Listen on `host`, a name or an address of this machine, and return the port; 0 takes a free one.
 
         Raises OSError.
         """
-        if len(self._servers) > 1 and not self._shares_port:
-            self._reserved = ReservedPort(host, port)  # else a server that is there could share it unnoticed
-            port = self._reserved.number
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            for server in self._servers:
-                port = server.add_insecure_port(address)
+            port = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            self._give_back()
             raise cannot_listen(address) from error
-        for server in self._servers:
-            await server.start()
+        await self._server.start()
         return port
 
     async def set_serving(self, serving: bool) -> None:
@@ -91,12 +72,7 @@ class GrpcioTransport:
     async def stop(self, grace_s: float) -> None:
         """Close the port, give calls in flight `grace_s` seconds, then cancel them."""
         self._health.close()
-        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
-        self._give_back()
-
-    def _give_back(self) -> None:
-        if self._reserved:
-            self._reserved.close()
+        await self._server.stop(grace_s)
 
     def _handler(self, rpc: Rpc) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(content: bytes, context: Context) -> bytes:
@@ -105,8 +81,6 @@ class GrpcioTransport:
                 response = await self._dispatcher.answer(rpc, content, call)
             except ServingError as error:
                 await _abort(context, error, call)
-            finally:
-                self._spinner.touch()
             if call.trailers:
                 context.set_trailing_metadata(tuple(call.trailers))
             return response

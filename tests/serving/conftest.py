@@ -118,7 +118,7 @@ def clock() -> Clock:
     return Clock()
 
 
-TRANSPORTS = ("grpcio", "envoy")
+TRANSPORTS = ("http2", "envoy")
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -136,7 +136,7 @@ def serve(publisher: Publisher, transport: str) -> Serve:
     async def start(**settings: Any) -> AsyncIterator[RunningServer]:
         quick = {"port": 0, "provider": "cpu", "poll_ms": 20, "drain_linger_s": 0.02, "repository": publisher.root}
         chosen = Settings(**{"transport": transport, **quick, **settings})
-        server: Server | Supervisor = Server(chosen) if chosen.transport == "grpcio" else Supervisor(chosen)
+        server: Server | Supervisor = Server(chosen) if chosen.transport != "envoy" else Supervisor(chosen)
         await server.start()
         address = f"127.0.0.1:{server.port}"
         try:

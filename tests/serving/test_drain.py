@@ -29,6 +29,10 @@ async def call_until_refused(
                 answer = await client.classify(images)
             except DrainingError:
                 return count
+            except UnavailableError as error:
+                if "Connection refused" in error.message:  # the port is closed: nobody has seen the call
+                    return count
+                raise
             assert is_right(answer, images, sessions)
             count += 1
             answered.set()

@@ -103,10 +103,10 @@ def test_envoy_itself_finds_the_printed_configuration_good(kind: str, tmp_path: 
 
 def test_settings_of_the_other_transport_are_refused() -> None:
     """A setting without effect would be a lie."""
-    with pytest.raises(SettingsError, match="transport is grpcio, which knows no cors_origins"):
+    with pytest.raises(SettingsError, match="transport is http2, which knows no cors_origins"):
         Settings.read({"cors_origins": "*"}, {})
-    with pytest.raises(SettingsError, match="transport is envoy, which knows no listeners"):
-        Settings.read({"transport": "envoy", "listeners": "2"}, {})
+    with pytest.raises(SettingsError, match="transport is grpcio, which knows no max_connections"):
+        Settings.read({"transport": "grpcio", "max_connections": "2"}, {})
     with pytest.raises(SettingsError, match="tls_certificate and tls_key belong together"):
         Settings.read({"transport": "envoy", "tls_certificate": "a.pem"}, {})
 

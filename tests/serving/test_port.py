@@ -7,9 +7,9 @@ from contextlib import closing
 import pytest
 
 from serving.call import Dispatcher
+from serving.engine.transport.connection import Limits
 from serving.engine.transport.port import ReservedPort
-from serving.transport.grpcio import GrpcioTransport
-from serving.transport.spin import Spinner
+from serving.transport.http import HttpTransport
 
 
 @pytest.fixture(params=["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 - what is meant
@@ -81,9 +81,9 @@ def test_an_address_of_another_machine_cannot_be_reserved() -> None:
         ReservedPort("192.0.2.1", 50051)
 
 
-async def test_one_listener_takes_the_port_for_itself() -> None:
-    """Several share it among themselves, and so with whoever comes later and would share; one does not."""
-    transport = GrpcioTransport([], Dispatcher(), max_message_bytes=2**20, spinner=Spinner(0, bool), listeners=1)
+async def test_one_process_takes_the_port_for_itself() -> None:
+    """Several share it among themselves, and so with any other that would share; one does not."""
+    transport = HttpTransport([], Dispatcher(), limits=Limits())
     port = await transport.start("127.0.0.1", 0)
     try:
         with pytest.raises(OSError, match="in use"):

@@ -18,6 +18,7 @@ from protos.digits.v1 import digits_pb2
 from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse, GetModelRequest
 from serving.call import Call, Dispatcher
 from serving.client import AsyncDigitClient
+from serving.engine.transport.connection import Limits
 from serving.errors import (
     DeadlineError,
     InternalError,
@@ -29,8 +30,7 @@ from serving.errors import (
 from serving.pixels import Images
 from serving.provider import CPU
 from serving.session import Session
-from serving.transport.grpcio import GrpcioTransport
-from serving.transport.spin import Spinner
+from serving.transport.http import HttpTransport
 from tests.serving.conftest import VERSIONS, Publisher, Serve, is_right
 from tests.serving.test_pixels import png
 
@@ -359,14 +359,16 @@ async def test_health_can_be_watched(serve: Serve, publisher: Publisher) -> None
     assert statuses == [health_pb2.HealthCheckResponse.NOT_SERVING, health_pb2.HealthCheckResponse.SERVING]
 
 
-async def test_reflection_names_the_services(serve: Serve) -> None:
+async def test_reflection_names_the_services(serve: Serve, transport: str) -> None:
     """grpcurl needs no .proto file."""
     async with serve() as running, grpc.aio.insecure_channel(running.address) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         request = reflection_pb2.ServerReflectionRequest(list_services="")
         response = await stub.ServerReflectionInfo(iter([request])).read()
     names = {service.name for service in response.list_services_response.service}
-    assert names == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+    versions = {"v1", "v1alpha"} if transport == "http2" else {"v1alpha"}
+    reflection = {f"grpc.reflection.{version}.ServerReflection" for version in versions}
+    assert names == {SERVICE, "grpc.health.v1.Health", *reflection}
 
 
 async def test_two_servers_cannot_share_a_port_unnoticed(serve: Serve) -> None:
@@ -392,7 +394,7 @@ class FailingService:
 
 async def test_an_unexpected_exception_never_leaves_the_server() -> None:
     """INTERNAL, a fixed sentence and a request id."""
-    transport = GrpcioTransport([FailingService()], Dispatcher(), max_message_bytes=2**20, spinner=Spinner(0, bool))
+    transport = HttpTransport([FailingService()], Dispatcher(), limits=Limits())
     port = await transport.start("127.0.0.1", 0)
     try:
         async with AsyncDigitClient(f"127.0.0.1:{port}") as client:

@@ -24,11 +24,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from protos.digits.v1.digits_pb2 import ClassifyRequest
 from serving.call import Dispatcher
 from serving.client import AsyncDigitClient, DigitClient
+from serving.engine.transport.connection import Limits
 from serving.errors import InternalError, InvalidRequestError, NoModelError
 from serving.pixels import Images
 from serving.telemetry.tracing import Tracing
-from serving.transport.grpcio import GrpcioTransport
-from serving.transport.spin import Spinner
+from serving.transport.http import HttpTransport
 from tests.programs import ROOT, server_process
 from tests.serving.conftest import Publisher, Serve
 from tests.serving.test_server import FailingService
@@ -197,7 +197,7 @@ async def test_the_log_names_the_trace_of_a_call_that_failed(caplog: pytest.LogC
     async with collecting() as collector:
         tracing = Tracing(collector.endpoint)
         dispatcher = Dispatcher(trace=tracing.trace)
-        transport = GrpcioTransport([FailingService()], dispatcher, max_message_bytes=2**20, spinner=Spinner(0, bool))
+        transport = HttpTransport([FailingService()], dispatcher, limits=Limits())
         port = await transport.start("127.0.0.1", 0)
         async with AsyncDigitClient(f"127.0.0.1:{port}") as client:
             with pytest.raises(InternalError) as error:

@@ -22,7 +22,7 @@ from protos.digits.v1.digits_pb2 import ClassifyRequest, ClassifyResponse
 from serving.errors import STATUSES, InvalidRequestError, OverloadedError, UnknownVersionError
 from serving.session import Session
 from tests.programs import resident_bytes, server_process
-from tests.serving.conftest import Publisher
+from tests.serving.conftest import TRANSPORTS, Publisher
 from tests.serving.test_pixels import PICTURE, png
 
 IMAGE_BYTES = 28 * 28
@@ -168,7 +168,7 @@ def reason_of(error: Any) -> str:
     return str(info.reason)
 
 
-@pytest.fixture(scope="module", params=["grpcio", "envoy"])
+@pytest.fixture(scope="module", params=TRANSPORTS)
 def wire(
     tmp_path_factory: pytest.TempPathFactory, sessions: Mapping[int, Session], request: pytest.FixtureRequest
 ) -> Iterator[Wire]:

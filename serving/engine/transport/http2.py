@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import ngh2
@@ -358,10 +359,8 @@ class Http2(Connection):
     def acknowledge(self, size: int, stream_id: int) -> None:
         """Let the caller send `size` bytes more."""
         if not self._is_closing:
-            try:
+            with suppress(ngh2.ConnectionStateError):  # it is ending
                 self.h2.acknowledge_received_data(size, stream_id)
-            except (ngh2.NGH2Error, ValueError):
-                log.exception("%s: %d bytes of stream %d cannot be acknowledged", self.peer, size, stream_id)
             self.touch()
 
     def check(self, now: float) -> None:

@@ -21,7 +21,6 @@ from serving.files import read_files
 from serving.transport.asgi import Event, Receive, Send
 from serving.transport.envoy.process import FOLDER, LINK
 from serving.transport.envoy.transport import EnvoyTransport
-from serving.transport.spin import Spinner
 from serving.workers import worker
 
 LOOK_S = 0.5
@@ -90,14 +89,11 @@ class Inside:
     async def _be_worker(self, folder: Path, begun: "asyncio.Future[None]") -> int:
         """Be a worker, and return its exit code."""
 
-        def make_transport(
-            settings: Settings, services: Sequence[Service], dispatcher: Dispatcher, spinner: Spinner
-        ) -> EnvoyTransport:
+        def make_transport(settings: Settings, services: Sequence[Service], dispatcher: Dispatcher) -> EnvoyTransport:
             self._transport = EnvoyTransport(
                 services,
                 dispatcher,
                 max_message_bytes=settings.max_message_bytes,
-                answered=spinner.touch,
                 folder=folder,
                 files=read_files(settings.static_files) if settings.static_files else {},
                 begin=lambda: begun.set_result(None),

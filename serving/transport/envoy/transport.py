@@ -38,7 +38,6 @@ class EnvoyTransport:
         dispatcher: Dispatcher,
         *,
         max_message_bytes: int,
-        answered: Callable[[], None],
         folder: Path,
         files: Mapping[str, File],
         begin: Callable[[], None],
@@ -52,7 +51,6 @@ class EnvoyTransport:
             methods | self._health.methods,
             self._health.streams | _reflection([*self._names, health.SERVICE, reflection.SERVICE_NAME]),
             max_message_bytes=max_message_bytes,
-            answered=answered,
             pages={path: show(file) for path, file in files.items()} | {HEALTH_PAGE: self._health.page},
         )
 
