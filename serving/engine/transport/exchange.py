@@ -1,9 +1,18 @@
 """One HTTP request and the response to it, whatever version of HTTP carries them."""
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 
 Header = tuple[bytes, bytes]
 Headers = Sequence[Header]
+
+
+class Rejection(Enum):
+    """Why a connection takes no more of a request's body."""
+
+    TOO_LARGE = "it is longer than allowed"
+    STALLED = "nothing of it arrived for `request_timeout_s`"
+    NO_ROOM = "all connections together hold `max_held_bytes`"
 
 
 def ignore(*_: object) -> None:
@@ -30,8 +39,7 @@ class Exchange:
         "on_data",
         "on_end",
         "on_lost",
-        "on_stalled",
-        "on_too_large",
+        "on_rejected",
         "parts",
         "path",
         "query",
@@ -52,7 +60,7 @@ class Exchange:
         self.body_bytes = 0
         """The length of the body so far."""
         self.max_body_bytes = 0
-        """A longer body is not kept: `on_too_large` is called instead, once; set by the handler."""
+        """A longer body is rejected; set by the handler."""
         self.is_complete = False
         """Whether the request is there as a whole."""
         self.is_over = False
@@ -60,9 +68,8 @@ class Exchange:
         self.on_data: Callable[[bytes], object] = self.parts.append
         self.on_end: Callable[[], object] = ignore
         self.on_lost: Callable[[], object] = ignore
-        self.on_too_large: Callable[[], object] = ignore
-        self.on_stalled: Callable[[], object] = ignore
-        """Called when nothing of the body has arrived for `request_timeout_s`."""
+        self.on_rejected: Callable[[Rejection], object] = ignore
+        """Called when no more of the body is taken; the handler responds with the reason."""
 
     @property
     def body(self) -> bytes:

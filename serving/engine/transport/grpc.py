@@ -10,7 +10,7 @@ from typing import Any
 
 from google.rpc import code_pb2, status_pb2
 
-from serving.engine.transport.exchange import Exchange, Header, ignore
+from serving.engine.transport.exchange import Exchange, Header, Rejection, ignore
 from serving.engine.transport.http2 import NO_LIMIT, Http2Exchange
 from serving.engine.transport.rpc import Request, RpcError, Stream, Trailers, Unary
 from serving.engine.transport.wire import (
@@ -114,9 +114,8 @@ class GrpcRequest(Request):
         """Have `begin` answer the one message of the request, once it is there."""
         exchange = self._exchange
         exchange.max_body_bytes = PREFIX_BYTES + self._max_bytes
-        exchange.on_too_large = self._reject_size
+        exchange.on_rejected = self._reject_body
         exchange.on_lost = self._lost
-        exchange.on_stalled = self._reject_stalled
 
         def complete() -> None:
             body, exchange.parts = exchange.body, []
@@ -176,12 +175,14 @@ class GrpcRequest(Request):
     def _lost(self) -> None:
         self.on_lost()  # set by then
 
-    def _reject_size(self) -> None:
-        self.reject(too_large(f"more than {self._max_bytes}", self._max_bytes).status, ())
-
-    def _reject_stalled(self) -> None:
-        message = "request: stopped arriving, expected the rest of it"
-        self.reject(status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED, message=message), ())
+    def _reject_body(self, why: Rejection) -> None:
+        if why is Rejection.TOO_LARGE:
+            error = too_large(f"more than {self._max_bytes}", self._max_bytes)
+        elif why is Rejection.STALLED:
+            error = RpcError(code_pb2.DEADLINE_EXCEEDED, "request: stopped arriving, expected the rest of it")
+        else:
+            error = RpcError(code_pb2.RESOURCE_EXHAUSTED, "the server holds too many requests; try again later")
+        self.reject(error.status, ())
 
     def _is_plain(self, body: bytes) -> bool:
         """The usual request: one message, not compressed."""

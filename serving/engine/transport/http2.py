@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import ngh2
 from ngh2 import ErrorCode, Setting
 
 from serving.engine.transport.connection import Connection, Host, Limits, caller_of, peer_of
-from serving.engine.transport.exchange import Exchange, Headers
+from serving.engine.transport.exchange import Exchange, Headers, Rejection
 
 CHUNK_BYTES = 64 * 1024
 """A longer body is given to nghttp2 in parts, as the caller takes it: it would copy the whole."""
@@ -160,11 +161,17 @@ class Http2Exchange(Exchange):
             return
         self.body_bytes += size
         self._hold(size)
-        if self.body_bytes <= self.max_body_bytes:
-            self.on_data(data)
+        if self.body_bytes > self.max_body_bytes:
+            self.turn_away(Rejection.TOO_LARGE)
+        elif self._connection.has_no_room:
+            self.turn_away(Rejection.NO_ROOM)
         else:
-            self.parts.clear()
-            self.on_too_large()
+            self.on_data(data)
+
+    def turn_away(self, why: Rejection) -> None:
+        """Take no more of the request, nor keep what is there."""
+        self.parts.clear()
+        self.on_rejected(why)
 
     def completed(self) -> None:
         """The request is there as a whole."""
@@ -345,6 +352,11 @@ class Http2(Connection):
         if self._is_closing or not (self.h2.want_read or self.h2.want_write):
             self.transport.close()
 
+    @property
+    def has_no_room(self) -> bool:
+        """Whether all connections together hold as much as they may."""
+        return self._host.held_bytes > self._host.limits.max_held_bytes
+
     def unsent_bytes(self, stream_id: int) -> int:
         """What of a stream's response has not left this process."""
         if self.transport.is_closing():
@@ -377,7 +389,7 @@ class Http2(Connection):
         for exchange in list(self.exchanges.values()):
             is_late = not exchange.is_complete and exchange.max_body_bytes != NO_LIMIT
             if not exchange.is_over and is_late and now - exchange.changed > limits.request_timeout_s:
-                self._guarded(exchange, exchange.on_stalled)
+                self._guarded(exchange, partial(exchange.turn_away, Rejection.STALLED))
             elif exchange.is_over and now - exchange.changed > limits.write_timeout_s:
                 exchange.drop()
 

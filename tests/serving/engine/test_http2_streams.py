@@ -120,6 +120,24 @@ async def test_bodies_that_never_end_hold_no_more_than_a_connection_may(server: 
     await until(lambda: server.listener.held_bytes == 0)
 
 
+async def test_all_connections_together_hold_no_more_than_allowed() -> None:
+    """The call that would exceed it is rejected, with a sentence; when there is room again, calls are answered."""
+    async with toy(replace(QUICK, max_held_bytes=10**6)) as server:
+        greedy, other = await server.caller(), await server.caller()
+        for _ in range(2):
+            greedy.send(greedy.begin(), bytes(400_000), end=False)
+        await until(lambda: server.listener.held_bytes > 800_000)
+        await assert_answers(other)
+        stream = other.begin()
+        other.send(stream, bytes(300_000), end=False)
+        headers, _ = await other.result(stream)
+        assert headers[b"grpc-status"] == b"8"
+        assert b"holds too many requests" in headers[b"grpc-message"]
+        await assert_answers(other)
+        greedy.writer.close()
+        await until(lambda: server.listener.held_bytes == 0)
+
+
 async def until(happened: Callable[[], object]) -> None:
     """Wait."""
     async with asyncio.timeout(30):
@@ -193,7 +211,7 @@ async def test_more_connections_than_allowed_are_closed() -> None:
         await assert_answers(first)
 
 
-HANDLERS = ["begin", "on_data", "on_end", "on_lost", "on_too_large"]
+HANDLERS = ["begin", "on_data", "on_end", "on_lost", "on_rejected"]
 
 
 @pytest.mark.parametrize("where", HANDLERS)
@@ -219,7 +237,7 @@ async def test_a_fault_in_any_handler_ends_its_stream_alone(server: Toy, where: 
     if where == "on_lost":
         caller.h2.reset_stream(stream)
         caller.flush()
-    elif where == "on_too_large":
+    elif where == "on_rejected":
         caller.send(stream, bytes(QUICK.max_message_bytes), end=False)
         await asyncio.sleep(0.1)
     else:
