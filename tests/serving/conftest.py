@@ -118,12 +118,13 @@ def clock() -> Clock:
     return Clock()
 
 
-TRANSPORTS = ("http2", "envoy")
+TRANSPORTS = ("http2", pytest.param("envoy", marks=pytest.mark.slow))
+"""The default, and in `make check-slow` the other one, whose own tests are in test_envoy.py."""
 
 
 @pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> str:
-    """What takes the calls: a test runs once with each, unless docs/transports.md says why it cannot."""
+    """What takes the calls, unless docs/transports.md says why a test cannot run with it."""
     name: str = request.param
     return name
 
