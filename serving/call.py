@@ -122,7 +122,8 @@ class Call:
     def _stop(self, status: Status) -> None:
         self.is_over = True
         if self.on_failure:
-            self.on_failure()
+            on_failure, self.on_failure = self.on_failure, None
+            on_failure()
         self.ended(self, status)
 
 

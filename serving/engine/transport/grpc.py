@@ -132,10 +132,12 @@ class GrpcRequest(Request):
         """Send the message, and the status in the trailers."""
         end = [_OK, *((name.encode(), value.encode()) for name, value in trailers)] if trailers else _DONE
         headers, message = self._framed(content)
+        self.on_lost = ignore
         self._exchange.respond(200, headers, message, end)
 
     def reject(self, status: status_pb2.Status, trailers: Trailers) -> None:
         """Send the status, in the headers."""
+        self.on_lost = ignore
         self._exchange.reject([*_REJECTED, *status_trailers(status, trailers)])
 
     async def stream(self, method: Stream) -> None:

@@ -18,7 +18,7 @@ import ngh2
 from ngh2 import ErrorCode, Setting
 
 from serving.engine.transport.connection import Connection, Host, Limits, caller_of, peer_of
-from serving.engine.transport.exchange import Exchange, Headers, Rejection
+from serving.engine.transport.exchange import Exchange, Headers, Rejection, ignore
 
 CHUNK_BYTES = 64 * 1024
 """A longer body is given to nghttp2 in parts, as the caller takes it: it would copy the whole."""
@@ -187,9 +187,12 @@ class Http2Exchange(Exchange):
             self._connection.acknowledge(self.unacknowledged, self._id)
             self.unacknowledged = 0
         self.wake()
+        on_lost = self.on_lost
+        # They refer to what refers to this: without a cycle it is freed at once, and the collector has no work.
+        self.on_data = self.on_end = self.on_lost = self.on_rejected = ignore
         if not self.is_over:
             self.is_over = True
-            self.on_lost()
+            on_lost()
 
     def feed(self) -> None:
         """Give nghttp2 more of a long body, as far as the caller takes it."""
@@ -329,17 +332,7 @@ class Http2(Connection):
         if self._is_paused or self.transport.is_closing():
             return
         try:
-            while True:
-                for exchange in list(self.feeding):
-                    exchange.feed()
-                data = self.h2.data_to_send()
-                if not data:
-                    break
-                self._wrote = time.monotonic()
-                self.transport.write(data)
-                if not self.feeding or self._is_paused:
-                    break
-            self.feeding = {exchange for exchange in self.feeding if exchange.unsent}
+            self._send()
             self._reset_early()
         except ngh2.NGH2Error as error:
             log.debug("%s: nothing more can be sent: %s", self.peer, error)
@@ -410,6 +403,22 @@ class Http2(Connection):
             self._is_closing = True
             self.flush()
             self.transport.close()
+
+    def _send(self) -> None:
+        while True:
+            for exchange in list(self.feeding):
+                try:
+                    exchange.feed()
+                except ngh2.NGH2Error:
+                    self.feeding.discard(exchange)  # its caller has gone
+            data = self.h2.data_to_send()
+            if not data:
+                break
+            self._wrote = time.monotonic()
+            self.transport.write(data)
+            if not self.feeding or self._is_paused:
+                break
+        self.feeding = {exchange for exchange in self.feeding if exchange.unsent}
 
     def _handle_events(self) -> None:
         for event in self.h2.events():
