@@ -34,7 +34,7 @@ WHEELS = (
         "grpcio-health-checking",
         "grpcio-reflection",
     ),
-    *("grpcio-status", "opentelemetry-api", "prometheus-client", "protobuf", "pydantic", "pydantic-core"),
+    *("grpcio-status", "ngh2", "opentelemetry-api", "prometheus-client", "protobuf", "pydantic", "pydantic-core"),
     *("pytest-asyncio", "pytest-timeout", "typing-extensions", "typing-inspection", "uvloop"),
 )
 """What a machine for torch lacks, or may have too old, of what tests/gpu and bench_gpu import."""
